@@ -1,0 +1,95 @@
+"""Metaception: every flavour of learning to learn, as one Python library."""
+
+from metaception._version import __version__
+from metaception.core.algorithm import Info, MetaAlgorithm, State
+from metaception.core.learner import (
+    Descending,
+    GradientBased,
+    Initialising,
+    Iterative,
+    Learner,
+    Sampling,
+    Stationary,
+    advance,
+    unroll,
+)
+from metaception.core.mapping import Chunked, Mapping, Sequential, Sharded, Vectorised, as_mapping
+from metaception.core.metagradient import Estimate, MetaGradient, Unsuitable
+from metaception.core.model import Model, as_model, count_parameters
+from metaception.core.task import ArrayTasks, Examples, FunctionTasks, Task, TaskDistribution
+from metaception.domains.regression.networks import mlp
+from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
+from metaception.learners.head import Head
+from metaception.learners.initialisation import Initialisation
+from metaception.learners.proximal import ProximalInitialisation
+from metaception.learners.rates import LearnedRates
+from metaception.learners.supervised import mean_squared_error
+from metaception.metagrad.evolution import EvolutionStrategies, PersistentES
+from metaception.metagrad.first_order import FirstOrder
+from metaception.metagrad.implicit import Implicit
+from metaception.metagrad.truncated import Truncated
+from metaception.metagrad.unroll import Unroll
+from metaception.methods.anil import ANIL
+from metaception.methods.fomaml import FOMAML
+from metaception.methods.imaml import IMAML
+from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
+from metaception.methods.maml import MAML
+from metaception.methods.meta_sgd import MetaSGD
+from metaception.methods.reptile import Reptile
+
+__all__ = [
+    "ANIL",
+    "FOMAML",
+    "IMAML",
+    "MAML",
+    "ArrayTasks",
+    "Chunked",
+    "Descending",
+    "Estimate",
+    "EvolutionStrategies",
+    "Examples",
+    "FirstOrder",
+    "FunctionTasks",
+    "GradientBased",
+    "Head",
+    "Implicit",
+    "Info",
+    "Initialisation",
+    "Initialising",
+    "Iterative",
+    "LearnedRates",
+    "Learner",
+    "Lines",
+    "Mapping",
+    "MetaAlgorithm",
+    "MetaGradient",
+    "MetaSGD",
+    "Model",
+    "Oracle",
+    "PersistentES",
+    "Pretrain",
+    "ProximalInitialisation",
+    "RandomInitialisation",
+    "Reptile",
+    "Sampling",
+    "Sequential",
+    "Sharded",
+    "Sinusoids",
+    "SinusoidsAndLines",
+    "State",
+    "Stationary",
+    "Task",
+    "TaskDistribution",
+    "Truncated",
+    "Unroll",
+    "Unsuitable",
+    "Vectorised",
+    "__version__",
+    "advance",
+    "as_mapping",
+    "as_model",
+    "count_parameters",
+    "mean_squared_error",
+    "mlp",
+    "unroll",
+]

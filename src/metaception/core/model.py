@@ -1,0 +1,140 @@
+"""Models of every kind, as the one pair of functions that learners use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray, PyTree
+
+
+class Model(eqx.Module):
+    """A model: how to draw its parameters, and how to apply them to a batch of inputs.
+
+    Args:
+        init: `key -> parameters`, any pytree of arrays.
+        apply: `(parameters, inputs [n, ...]) -> outputs [n, ...]`.
+    """
+
+    init: Callable[[PRNGKeyArray], PyTree] = eqx.field(static=True)
+    apply: Callable[[PyTree, Any], Any] = eqx.field(static=True)
+
+
+def as_model(model: Any, example: Any = None) -> Model:
+    """Take a model of any of these kinds.
+
+    Args:
+        model: one of
+            a `Model`, or a pair `(init, apply)`, as in `Model`;
+            an Equinox module of one unbatched input, or a function `key -> module` (a module given as it is starts every
+            seed from its own weights);
+            a Flax linen module, with an `example` batch of inputs;
+            a function `rngs -> module` that makes a Flax NNX module.
+        example: a batch of inputs, for models that find their shapes from one.
+
+    Raises:
+        TypeError: for anything else, or a linen module without an example.
+
+    Example:
+        >>> import equinox as eqx, jax, jax.numpy as jnp, metaception as mc
+        >>> model = mc.as_model(lambda key: eqx.nn.MLP(1, 1, 40, 2, key=key))
+        >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((5, 1))).shape
+        (5, 1)
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, tuple) and len(model) == 2 and all(callable(part) for part in model):
+        return Model(*model)
+    if isinstance(model, eqx.Module):
+        return _from_equinox(lambda key: model)
+    if _is_linen(model):
+        if example is None:
+            raise TypeError(
+                f"as_model: {type(model).__name__} is a Flax linen module, which finds its shapes from data; pass a batch "
+                "of inputs as well: as_model(module, example)."
+            )
+        return Model(lambda key: model.init(key, example), model.apply)
+    if callable(model):
+        return _from_maker(model)
+    raise TypeError(
+        f"as_model: cannot use a {type(model).__name__}; expected a pair (init, apply), an Equinox module or a function "
+        "key -> module, a Flax linen module with an example, or a function rngs -> Flax NNX module."
+    )
+
+
+def count_parameters(model: Any, example: Any = None) -> int:
+    """How many numbers the parameters of a model hold; the arguments are those of `as_model`."""
+    shapes = jax.eval_shape(as_model(model, example).init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def _is_linen(model: Any) -> bool:
+    # By name: Flax is only looked for where the user has brought it.
+    return any(f"{c.__module__}.{c.__qualname__}" == "flax.linen.module.Module" for c in type(model).__mro__)
+
+
+def _is_nnx(model: Any) -> bool:
+    return any(c.__module__.startswith("flax.nnx") and c.__name__ == "Module" for c in type(model).__mro__)
+
+
+def _from_maker(make: Callable[..., Any]) -> Model:
+    """From a function that makes a module: of a key for Equinox, of `nnx.Rngs` for Flax NNX."""
+    kind: list[type] = []
+
+    def probe(key: PRNGKeyArray) -> None:
+        kind.append(type(make(key)))
+
+    try:
+        jax.eval_shape(probe, jax.random.key(0))
+    except Exception as error:
+        if "rngs" in str(error).lower() or isinstance(error, (AttributeError, TypeError)):
+            return _from_nnx(make)
+        raise
+    if issubclass(kind[0], eqx.Module):
+        return _from_equinox(make)
+    raise TypeError(
+        f"as_model: the function returned a {kind[0].__name__} for a key; expected an Equinox module (or, for rngs, a Flax "
+        "NNX module)."
+    )
+
+
+def _from_equinox(make: Callable[[PRNGKeyArray], eqx.Module]) -> Model:
+    # What is not an array (activations, sizes) is the same for every key.
+    static = eqx.partition(eqx.filter_eval_shape(make, jax.random.key(0)), _is_inexact)[1]
+
+    def init(key: PRNGKeyArray) -> PyTree:
+        return eqx.filter(make(key), eqx.is_inexact_array)
+
+    def apply(parameters: PyTree, inputs: Any) -> Any:
+        return jax.vmap(eqx.combine(parameters, static))(inputs)
+
+    return Model(init, apply)
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+
+
+def _from_nnx(make: Callable[[Any], Any]) -> Model:
+    from flax import nnx
+
+    module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    if not _is_nnx(module):
+        raise TypeError(f"as_model: the function returned a {type(module).__name__}; expected a module.")
+    graph, _, rest = nnx.split(module, nnx.Param, ...)
+    if jax.tree.leaves(rest):
+        raise TypeError(
+            f"as_model: {type(module).__name__} holds state beside its parameters (batch statistics, dropout keys), which an "
+            "inner loop would carry from task to task; use layers without it, or a pair (init, apply) that handles it."
+        )
+
+    def init(key: PRNGKeyArray) -> PyTree:
+        return nnx.to_pure_dict(nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1])
+
+    def apply(parameters: PyTree, inputs: Any) -> Any:
+        module = nnx.merge(graph, nnx.State(parameters), rest)
+        return module(inputs)
+
+    return Model(init, apply)

@@ -1,0 +1,137 @@
+"""Tasks, and the distributions they come from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, Shaped
+
+
+class Examples(NamedTuple):
+    """Labelled examples of one task: the rows of `inputs` and `targets` belong together.
+
+    Attributes:
+        inputs: array [n, ...], one example a row.
+        targets: array [n, ...], what each example should be mapped to.
+    """
+
+    inputs: Any
+    targets: Any
+
+
+class Task(NamedTuple):
+    """One task: what an inner learner may learn from, and what it is judged by.
+
+    Attributes:
+        support: what the inner learner adapts on; for supervised tasks `Examples` of K shots.
+        query: what the adapted learner is judged on; for supervised tasks `Examples`.
+    """
+
+    support: Any
+    query: Any
+
+
+class TaskDistribution(eqx.Module):
+    """A distribution over tasks. One task at a time: a batch is a `jax.vmap` over keys."""
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray) -> Task:
+        """Draw one task.
+
+        Args:
+            key: PRNG key; the same key gives the same task.
+        """
+
+
+class FunctionTasks(TaskDistribution):
+    """Tasks from a function of your own.
+
+    Args:
+        function: `key -> Task`, written in JAX (it is compiled and vectorised), with the same shapes for every key.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> def line(key):
+        ...     key_slope, key_x = jax.random.split(key)
+        ...     x = jax.random.normal(key_x, (8, 1))
+        ...     y = jax.random.normal(key_slope) * x
+        ...     return mc.Task(mc.Examples(x[:4], y[:4]), mc.Examples(x[4:], y[4:]))
+        >>> mc.FunctionTasks(line).sample(jax.random.key(0)).support.inputs.shape
+        (4, 1)
+    """
+
+    function: Callable[[PRNGKeyArray], Task] = eqx.field(static=True)
+
+    def sample(self, key: PRNGKeyArray) -> Task:
+        task = self.function(key)
+        if not isinstance(task, Task):
+            raise TypeError(
+                f"FunctionTasks: {getattr(self.function, '__name__', self.function)} returned a {type(task).__name__}; "
+                "expected metaception.Task(support, query)."
+            )
+        return task
+
+
+class ArrayTasks(TaskDistribution):
+    """A finite set of tasks held in arrays; sampling picks one task uniformly.
+
+    Args:
+        support_inputs: array [tasks, shots, ...].
+        support_targets: array [tasks, shots, ...].
+        query_inputs: array [tasks, queries, ...].
+        query_targets: array [tasks, queries, ...].
+
+    Raises:
+        ValueError: where the arrays do not agree on the number of tasks, or inputs and targets on the number of rows.
+
+    Example:
+        >>> import numpy as np, jax, metaception as mc
+        >>> x, y = np.zeros((7, 5, 2)), np.zeros((7, 5, 1))
+        >>> mc.ArrayTasks(x, y, x, y).sample(jax.random.key(0)).query.targets.shape
+        (5, 1)
+    """
+
+    tasks: Task
+
+    def __init__(self, support_inputs: Any, support_targets: Any, query_inputs: Any, query_targets: Any):
+        def examples(name: str, inputs: Any, targets: Any) -> Examples:
+            inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
+            for what, array in ((f"{name}_inputs", inputs), (f"{name}_targets", targets)):
+                if array.ndim < 2 or 0 in array.shape[:2]:
+                    raise ValueError(
+                        f"ArrayTasks: {what} has shape {array.shape}; expected [tasks, examples, ...] with at least one "
+                        "of each. Stack the tasks along a new first axis."
+                    )
+            if inputs.shape[:2] != targets.shape[:2]:
+                raise ValueError(
+                    f"ArrayTasks: {name}_inputs {inputs.shape} and {name}_targets {targets.shape} disagree on "
+                    "[tasks, examples]; every input row needs its target."
+                )
+            return Examples(inputs, targets)
+
+        self.tasks = Task(
+            examples("support", support_inputs, support_targets), examples("query", query_inputs, query_targets)
+        )
+        supports, queries = self.tasks.support.inputs.shape[0], self.tasks.query.inputs.shape[0]
+        if supports != queries:
+            raise ValueError(
+                f"ArrayTasks: {supports} support sets but {queries} query sets; give one of each for every task."
+            )
+
+    def sample(self, key: PRNGKeyArray) -> Task:
+        index = jax.random.randint(key, (), 0, self.tasks.support.inputs.shape[0])
+
+        def pick(array: Shaped[Array, "tasks ..."]) -> Shaped[Array, "..."]:
+            return array[index]
+
+        return jax.tree.map(pick, self.tasks)
+
+
+def sample_batch(tasks: TaskDistribution, key: PRNGKeyArray, count: int) -> Task:
+    """Draw `count` tasks, stacked along a new first axis."""
+    return jax.vmap(tasks.sample)(jax.random.split(key, count))

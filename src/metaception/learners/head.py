@@ -1,0 +1,61 @@
+"""A learned initialisation of which one part alone adapts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from metaception.core.learner import Adapted, Meta
+from metaception.core.model import Model
+from metaception.core.task import Examples
+from metaception.learners.supervised import InnerState, Loss, Supervised
+
+
+def last_layer(parameters: PyTree) -> PyTree:
+    """A mask of `parameters`' structure that is true for the last layer: the last leaf and those of the same parent.
+
+    The order is that of the pytree, which for dictionaries is alphabetical.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(parameters)[0]]
+    parent = paths[-1][:-1]
+    return jax.tree.unflatten(jax.tree.structure(parameters), [path[:-1] == parent for path in paths])
+
+
+class Head(Supervised):
+    """The whole initialisation is meta-learned, the `part` of it that a mask names adapts, the rest is shared by all tasks.
+
+    Args:
+        part: parameters -> a mask of their structure, true where they adapt.
+
+    Raghu et al. 2020, "Rapid Learning or Feature Reuse?", section 4.
+    """
+
+    model: Model
+    loss_function: Loss = eqx.field(static=True)
+    rate: Float[Array, ""]
+    steps: int = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
+    batch_size: int | None = eqx.field(static=True, default=None)
+    part: Callable[[PyTree], PyTree] = eqx.field(static=True, default=last_layer)
+
+    def init_meta(self, key: PRNGKeyArray) -> Meta:
+        return self.model.init(key)
+
+    def init(self, key: PRNGKeyArray, meta: Meta, data: Examples) -> InnerState:
+        return self.start(key, eqx.filter(meta, self.part(meta)), data)
+
+    def inner_loss(
+        self, key: PRNGKeyArray, meta: Meta, parameters: PyTree, state: InnerState, data: Examples
+    ) -> Float[Array, ""]:
+        del key
+        return self.fit_loss(self._whole(meta, parameters), self.batch(state, data))
+
+    def output(self, meta: Meta, state: InnerState) -> Adapted:
+        return self._whole(meta, state.parameters)
+
+    def _whole(self, meta: Meta, adapted: PyTree) -> PyTree:
+        return eqx.combine(adapted, eqx.filter(meta, self.part(meta), inverse=True))

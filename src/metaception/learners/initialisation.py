@@ -1,0 +1,42 @@
+"""A learned initialisation: where the inner learner starts."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from metaception.core.learner import Adapted, Initialising, Meta
+from metaception.core.model import Model
+from metaception.core.task import Examples
+from metaception.learners.supervised import InnerState, Loss, Supervised
+
+
+class Initialisation(Supervised, Initialising):
+    """The meta-parameters are the model's first parameters; all of them adapt.
+
+    Finn et al. 2017, equation 1: φ = θ − α∇L(θ, support), `steps` times.
+    """
+
+    model: Model
+    loss_function: Loss = eqx.field(static=True)
+    rate: Float[Array, ""]
+    steps: int = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
+    batch_size: int | None = eqx.field(static=True, default=None)
+
+    def init_meta(self, key: PRNGKeyArray) -> Meta:
+        return self.model.init(key)
+
+    def init(self, key: PRNGKeyArray, meta: Meta, data: Examples) -> InnerState:
+        return self.start(key, meta, data)
+
+    def inner_loss(
+        self, key: PRNGKeyArray, meta: Meta, parameters: PyTree, state: InnerState, data: Examples
+    ) -> Float[Array, ""]:
+        del key, meta
+        return self.fit_loss(parameters, self.batch(state, data))
+
+    def output(self, meta: Meta, state: InnerState) -> Adapted:
+        del meta
+        return state.parameters

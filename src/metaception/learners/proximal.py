@@ -1,0 +1,52 @@
+"""A learned initialisation that pulls the adapted parameters back to itself."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from metaception.core.learner import Adapted, Initialising, Meta, Stationary
+from metaception.core.model import Model
+from metaception.core.task import Examples
+from metaception.learners.supervised import InnerState, Loss, Supervised
+
+
+class ProximalInitialisation(Supervised, Initialising, Stationary):
+    """The inner loss gains ½λ‖φ − θ‖², so that its solution depends on the initialisation θ and not on the way there.
+
+    Rajeswaran et al. 2019, equation 3. `strength` is λ.
+    """
+
+    model: Model
+    loss_function: Loss = eqx.field(static=True)
+    rate: Float[Array, ""]
+    strength: Float[Array, ""] = eqx.field(kw_only=True)
+    steps: int = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
+    batch_size: int | None = eqx.field(static=True, default=None)
+
+    def init_meta(self, key: PRNGKeyArray) -> Meta:
+        return self.model.init(key)
+
+    def init(self, key: PRNGKeyArray, meta: Meta, data: Examples) -> InnerState:
+        return self.start(key, meta, data)
+
+    def inner_loss(
+        self, key: PRNGKeyArray, meta: Meta, parameters: PyTree, state: InnerState, data: Examples
+    ) -> Float[Array, ""]:
+        del key
+        return self._regularised(meta, parameters, self.batch(state, data))
+
+    def output(self, meta: Meta, state: InnerState) -> Adapted:
+        del meta
+        return state.parameters
+
+    def optimality(self, meta: Meta, adapted: Adapted, data: Examples) -> Adapted:
+        return jax.grad(lambda parameters: self._regularised(meta, parameters, data))(adapted)
+
+    def _regularised(self, meta: Meta, parameters: PyTree, data: Examples) -> Float[Array, ""]:
+        distances = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), parameters, meta)
+        return self.fit_loss(parameters, data) + 0.5 * self.strength * jax.tree.reduce(jnp.add, distances)

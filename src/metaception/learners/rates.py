@@ -1,0 +1,62 @@
+"""A learned initialisation together with a learned step size for every parameter."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from metaception.core.learner import Adapted, Meta
+from metaception.core.model import Model
+from metaception.core.task import Examples
+from metaception.learners.supervised import InnerState, Loss, Supervised
+
+
+class InitialisationAndRates(NamedTuple):
+    """Meta-parameters of `LearnedRates`: both of the model's parameters' structure."""
+
+    initialisation: PyTree
+    rates: PyTree
+
+
+class LearnedRates(Supervised):
+    """Every parameter has its own learned inner step size, which may become negative: φ = θ − α ∘ ∇L(θ, support).
+
+    `rate` is what all of them start from.
+
+    Li et al. 2017, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", equation 1.
+    """
+
+    model: Model
+    loss_function: Loss = eqx.field(static=True)
+    rate: Float[Array, ""]
+    steps: int = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
+    batch_size: int | None = eqx.field(static=True, default=None)
+
+    def init_meta(self, key: PRNGKeyArray) -> Meta:
+        parameters = self.model.init(key)
+        return InitialisationAndRates(
+            parameters, jax.tree.map(lambda p: jnp.full(p.shape, self.rate, p.dtype), parameters)
+        )
+
+    def init(self, key: PRNGKeyArray, meta: InitialisationAndRates, data: Examples) -> InnerState:
+        return self.start(key, meta.initialisation, data)
+
+    def inner_loss(
+        self, key: PRNGKeyArray, meta: Meta, parameters: PyTree, state: InnerState, data: Examples
+    ) -> Float[Array, ""]:
+        del key, meta
+        return self.fit_loss(parameters, self.batch(state, data))
+
+    def rates(self, meta: InitialisationAndRates, updates: PyTree) -> PyTree:
+        del updates
+        return meta.rates
+
+    def output(self, meta: Meta, state: InnerState) -> Adapted:
+        del meta
+        return state.parameters

@@ -1,0 +1,107 @@
+"""The outer objective of one task, and its gradient: what the differentiating estimators share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from metaception.core.learner import Iterative, Learner, Meta, Sampling, Step, advance
+from metaception.core.metagradient import Estimate
+from metaception.core.task import Task
+
+LossAt = Literal["last", "every"]
+
+
+def draw(learner: Learner, key: PRNGKeyArray, meta: Meta, task: Task) -> Task:
+    """The task with its data: as it came, or as a sampling learner drew it, with no gradient through the draw."""
+    if isinstance(learner, Sampling):
+        return jax.lax.stop_gradient(learner.collect(key, meta, task))
+    return task
+
+
+def objective(
+    learner: Learner,
+    key: PRNGKeyArray,
+    meta: Meta,
+    task: Task,
+    *,
+    step: Step | None = None,
+    loss_at: LossAt = "last",
+    score_term: bool = False,
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
+    """The outer loss of one task, as a function whose derivative in `meta` is the meta-gradient.
+
+    Args:
+        step: the inner step, where an estimator hands in its own version of it.
+        loss_at: after the `last` inner step, or the mean over `every` inner step.
+        score_term: add the term through which a sampling learner's own data depends on `meta`. Its value is zero.
+
+    Returns:
+        A surrogate to differentiate, and (the loss itself, the learner's aux).
+    """
+    key_draw, key_adapt, key_loss = jax.random.split(key, 3)
+    task = draw(learner, key_draw, meta, task)
+    if isinstance(learner, Iterative):
+        key_init, key_steps = jax.random.split(key_adapt)
+        state = learner.init(key_init, meta, task.support)
+        _, loss, aux = window(
+            learner, (key_steps, key_loss), meta, state, task, length=learner.steps, step=step, loss_at=loss_at
+        )
+    else:
+        loss, aux = learner.loss(key_loss, meta, learner.adapt(key_adapt, meta, task.support), task)
+    surrogate = loss
+    if score_term and isinstance(learner, Sampling):
+        log_prob = learner.log_prob(meta, task)
+        surrogate = loss + jax.lax.stop_gradient(loss) * (log_prob - jax.lax.stop_gradient(log_prob))
+    return surrogate, (loss, aux)
+
+
+def window(
+    learner: Iterative,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    meta: Meta,
+    state: Any,
+    task: Task,
+    *,
+    length: int,
+    step: Step | None = None,
+    loss_at: LossAt = "last",
+) -> tuple[Any, Float[Array, ""], dict[str, Any]]:
+    """`length` inner steps from `state`, and the outer loss after the last of them or averaged over all.
+
+    `keys` are those of the steps and of the loss.
+    """
+    key_steps, key_loss = keys
+
+    def judge(state: Any) -> tuple[Float[Array, ""], dict[str, Any]]:
+        return learner.loss(key_loss, meta, learner.output(meta, state), task)
+
+    if loss_at == "every":
+        state, noted = advance(learner, key_steps, meta, state, task.support, length=length, step=step, read=judge)
+        loss, aux = jax.tree.map(lambda a: jnp.mean(a, axis=0), noted)
+    else:
+        state, _ = advance(learner, key_steps, meta, state, task.support, length=length, step=step)
+        loss, aux = judge(state)
+    return state, loss, aux
+
+
+def differentiate(
+    learner: Learner,
+    key: PRNGKeyArray,
+    meta: Meta,
+    task: Task,
+    *,
+    step: Step | None = None,
+    loss_at: LossAt = "last",
+    score_term: bool = False,
+) -> Estimate:
+    """The reverse-mode derivative of `objective`."""
+
+    def surrogate(meta: Meta) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
+        return objective(learner, key, meta, task, step=step, loss_at=loss_at, score_term=score_term)
+
+    gradient, (loss, aux) = jax.grad(surrogate, has_aux=True)(meta)
+    return Estimate(gradient, loss, aux)

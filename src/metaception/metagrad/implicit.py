@@ -1,0 +1,139 @@
+"""Implicit meta-gradients: differentiate the solution of the inner problem, not the way to it."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from metaception.core.learner import Adapted, Learner, Meta, Sampling, Stationary
+from metaception.core.metagradient import Estimate, MetaGradient
+from metaception.core.task import Task
+from metaception.metagrad._check import refuse, unseen_leaves
+
+
+class Implicit(MetaGradient):
+    """The implicit function theorem at the inner solution.
+
+    With F(meta, adapted) = 0 at the solution, d adapted/d meta = −(∂F/∂adapted)⁻¹ ∂F/∂meta, so that
+    dL/dmeta = ∂L/∂meta − (∂F/∂meta)ᵀ v, with (∂F/∂adapted)ᵀ v = ∂L/∂adapted. The memory does not grow with inner steps.
+    It is as right as the inner problem is solved: stop early, and the estimate is biased.
+
+    Args:
+        cg_steps: iterations of the linear solve at most; iMAML takes 5.
+        tolerance: relative residual at which the solve stops earlier.
+        symmetric: ∂F/∂adapted is symmetric and positive definite (the Hessian of a strongly convex inner loss), so that
+            conjugate gradients apply. Where it is not, False takes GMRES.
+
+    Rajeswaran et al. 2019, "Meta-Learning with Implicit Gradients", equation 6 and algorithm 2.
+    """
+
+    cg_steps: int = eqx.field(static=True, default=5)
+    tolerance: float = eqx.field(static=True, default=1e-6)
+    symmetric: bool = eqx.field(static=True, default=True)
+
+    def init(self, key: PRNGKeyArray, learner: Learner, meta: Meta, task: Task) -> PyTree:
+        del key, learner, meta, task
+        return ()
+
+    def estimate(
+        self, key: PRNGKeyArray, learner: Learner, meta: Meta, state: PyTree, task: Task
+    ) -> tuple[Estimate, PyTree]:
+        assert isinstance(learner, Stationary)
+        key_adapt, key_loss = jax.random.split(key)
+        adapted = learner.adapt(key_adapt, meta, task.support)
+
+        def outer(meta: Meta, adapted: Adapted) -> tuple[Float[Array, ""], dict[str, Array]]:
+            return learner.loss(key_loss, meta, adapted, task)
+
+        (loss, aux), (direct, pull) = jax.value_and_grad(outer, argnums=(0, 1), has_aux=True)(meta, adapted)
+
+        def transposed(vector: Adapted) -> Adapted:
+            back = jax.vjp(lambda adapted: learner.optimality(meta, adapted, task.support), adapted)[1]
+            return back(vector)[0]
+
+        structure = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), adapted)
+        tags = frozenset({lx.positive_semidefinite_tag}) if self.symmetric else frozenset()
+        operator = lx.FunctionLinearOperator(transposed, structure, tags)
+        # A few steps are meant to stop short of the tolerance, so that is not an error.
+        solution = lx.linear_solve(operator, pull, self._solver(adapted), throw=False)
+        back = jax.vjp(lambda meta: learner.optimality(meta, adapted, task.support), meta)[1]
+        gradient = jax.tree.map(lambda a, b: a - b, direct, back(solution.value)[0])
+        return Estimate(gradient, loss, aux), state
+
+    def check(self, learner: Learner, meta: Meta, task: Task) -> None:
+        if self.cg_steps < 1:
+            raise ValueError(f"Implicit: cg_steps={self.cg_steps}; the solve needs at least one step.")
+        if not isinstance(learner, Stationary):
+            raise refuse(
+                self,
+                learner,
+                "its adapted parameters are not declared to solve an equation (metaception.Stationary), and only at a solution "
+                "does the implicit function theorem hold.",
+                "Use a learner with a proximal term, as iMAML does, or Unroll.",
+            )
+        if isinstance(learner, Sampling):
+            raise refuse(self, learner, "the learner draws its own data.", "Use Unroll, which adds the score term.")
+
+        def at_solution(meta: Meta, task: Task) -> tuple[PyTree, Float[Array, ""]]:
+            key = jax.random.key(0)
+            adapted = jax.lax.stop_gradient(learner.adapt(key, meta, task.support))
+            return learner.optimality(meta, adapted, task.support), learner.loss(key, meta, adapted, task)[0]
+
+        unseen = unseen_leaves(at_solution, meta, task)
+        if unseen:
+            raise refuse(
+                self,
+                learner,
+                f"the inner solution does not depend on {', '.join(unseen)}, which only shapes the way to it.",
+                "Use Unroll or EvolutionStrategies for it.",
+            )
+        if self.symmetric and not self._looks_symmetric(learner, meta, task):
+            raise refuse(
+                self,
+                learner,
+                "conjugate gradients need a symmetric ∂F/∂adapted, and this one is not.",
+                "Use Implicit(symmetric=False), which takes GMRES.",
+            )
+
+    def _solver(self, adapted: Adapted) -> lx.AbstractLinearSolver:
+        if self.symmetric:
+            return lx.CG(rtol=self.tolerance, atol=0.0, max_steps=self.cg_steps, stabilise_every=None)
+        size = sum(leaf.size for leaf in jax.tree.leaves(adapted))
+        return lx.GMRES(
+            rtol=self.tolerance, atol=0.0, max_steps=self.cg_steps, restart=min(size, max(1, self.cg_steps))
+        )
+
+    @staticmethod
+    def _looks_symmetric(learner: Stationary, meta: Meta, task: Task) -> bool:
+        """Whether uᵀ(Av) = vᵀ(Au) for A = ∂F/∂adapted at a random point, to single precision."""
+        key = jax.random.key(0)
+
+        def fill(tree: PyTree, salt: int) -> PyTree:
+            leaves, structure = jax.tree.flatten(tree)
+            keys = jax.random.split(jax.random.fold_in(key, salt), len(leaves))
+            drawn = [
+                jax.random.normal(k, leaf.shape, leaf.dtype)
+                if jnp.issubdtype(leaf.dtype, jnp.floating)
+                else jnp.zeros(leaf.shape, leaf.dtype)
+                for k, leaf in zip(keys, leaves, strict=True)
+            ]
+            return jax.tree.unflatten(structure, drawn)
+
+        def residuals(meta: Meta, task: Task) -> tuple[Array, Array]:
+            adapted = jax.eval_shape(lambda m, t: learner.adapt(key, m, t.support), meta, task)
+            at, u, v = fill(adapted, 1), fill(adapted, 2), fill(adapted, 3)
+
+            def times(vector: Adapted) -> Adapted:
+                return jax.jvp(lambda a: learner.optimality(meta, a, task.support), (at,), (vector,))[1]
+
+            return _dot(u, times(v)), _dot(v, times(u))
+
+        left, right = jax.jit(residuals)(fill(meta, 4), fill(task, 5))
+        return bool(jnp.allclose(left, right, rtol=1e-3, atol=1e-5))
+
+
+def _dot(a: PyTree, b: PyTree) -> Array:
+    return jnp.asarray(sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)))
