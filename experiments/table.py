@@ -1,0 +1,113 @@
+"""Results as rows: one figure a row, in the columns that every file in results/ has."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from metaception.evaluation.curves import Evaluation
+from metaception.evaluation.published import Published
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def machine() -> str:
+    """The processor and the number of cores that this process may use."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    import os
+
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+
+
+def commit() -> str:
+    """The short hash of the checkout's commit, with + where it has changes; empty outside a checkout."""
+    try:
+        run = ["git", "describe", "--always", "--dirty=+", "--abbrev=7"]
+        return subprocess.run(run, capture_output=True, text=True, check=True, cwd=RESULTS.parent).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure; `ci95` is a half-width, over seeds where there are three or more, else over tasks."""
+
+    experiment: str
+    method: str
+    setting: str
+    metric: str
+    mean: float
+    ci95: float | None = None
+    median: float | None = None
+    tasks: int | None = None
+    seeds: int | None = None
+    paper: float | None = None
+    source: str = ""
+    wall_s: float | None = None
+    machine: str = ""
+    command: str = ""
+    commit: str = ""
+
+
+def evaluation_rows(
+    experiment: str,
+    method: str,
+    shots: int,
+    evaluation: Evaluation,
+    steps: Sequence[int],
+    *,
+    wall_s: float,
+    published: dict[tuple[str, int, int], Published],
+    paper_method: str | None = None,
+) -> list[Row]:
+    """A row for each number of inner steps."""
+    rows = []
+    for step in steps:
+        paper = published.get((paper_method or method, shots, step))
+        rows.append(
+            Row(
+                experiment=experiment,
+                method=method,
+                setting=f"{shots}-shot step {step}",
+                metric="mse",
+                mean=float(evaluation.mean[step]),
+                ci95=float(evaluation.interval[step]),
+                median=float(evaluation.median[step]),
+                tasks=evaluation.losses.shape[1],
+                seeds=evaluation.losses.shape[0],
+                paper=paper.value if paper else None,
+                source=paper.source if paper else "",
+                wall_s=wall_s,
+            )
+        )
+    return rows
+
+
+def write_csv(name: str, rows: Sequence[Row], command: str | None = None) -> Path:
+    """Write `results/NAME.csv`, with the machine, the command and the commit filled in where a row has none."""
+    filled = {"machine": machine(), "command": command or "python " + " ".join(sys.argv), "commit": commit()}
+    path = RESULTS / f"{name}.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Row)])
+        for row in rows:
+            values = []
+            for field, value in zip(fields(Row), astuple(row), strict=True):
+                value = value or filled[field.name] if field.name in filled else value
+                if value is None or (isinstance(value, float) and np.isnan(value)):
+                    values.append("")
+                else:
+                    values.append(f"{value:.6g}" if isinstance(value, float) else str(value))
+            writer.writerow(values)
+    return path

@@ -1,0 +1,177 @@
+"""Meta-testing: how well new tasks are learned, step by step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy import stats
+
+from metaception.core.algorithm import MetaAlgorithm
+from metaception.core.learner import Iterative, Learner, Meta, advance
+from metaception.core.mapping import Sharded
+from metaception.core.streams import Stream, stream_key
+from metaception.core.task import Task, TaskDistribution
+
+DIVERGED = 1e6
+"""A loss above this, or one that is not finite, counts as diverged."""
+
+
+class Evaluation(NamedTuple):
+    """Losses on held-out tasks over inner steps, and what is reported of them.
+
+    Attributes:
+        losses: [seeds, tasks, steps + 1], the outer loss of each task after 0, 1, … inner steps.
+        rate: the inner step size that validation tasks chose, where the method leaves it to them; else None.
+    """
+
+    losses: Float[np.ndarray, "seeds tasks points"]
+    rate: float | None = None
+
+    @property
+    def mean(self) -> Float[np.ndarray, " points"]:
+        """The mean over all seeds and tasks; infinite if a single task diverged."""
+        return self._counted().mean(axis=(0, 1))
+
+    @property
+    def median(self) -> Float[np.ndarray, " points"]:
+        """The median over all seeds and tasks."""
+        return np.median(self._counted(), axis=(0, 1))
+
+    @property
+    def interval(self) -> Float[np.ndarray, " points"]:
+        """The half-width of the 95 % interval of the mean: over seeds where there are three or more, else over tasks.
+
+        Student's t over the seeds' means, or 1.96 standard errors over all tasks. Not a number where a task diverged.
+        """
+        losses = self._counted()
+        seeds = losses.shape[0]
+        with np.errstate(invalid="ignore"):
+            if seeds >= 3:
+                spread = losses.mean(axis=1).std(axis=0, ddof=1)
+                return stats.t.ppf(0.975, seeds - 1) * spread / np.sqrt(seeds)
+            flat = losses.reshape(-1, losses.shape[-1])
+            if flat.shape[0] < 2:
+                return np.full(losses.shape[-1], np.nan)
+            return 1.96 * flat.std(axis=0, ddof=1) / np.sqrt(flat.shape[0])
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """How many of all tasks diverged, after each number of steps: [steps + 1]."""
+        return np.isinf(self._counted()).sum(axis=(0, 1))
+
+    def _counted(self) -> np.ndarray:
+        bad = ~np.isfinite(self.losses) | (self.losses > DIVERGED)
+        return np.where(bad, np.inf, self.losses)
+
+
+def adaptation_curve(
+    learner: Learner, key: PRNGKeyArray, meta: Meta, task: Task, steps: int
+) -> Float[Array, " points"]:
+    """The outer loss of one task after 0, 1, …, `steps` inner steps; `steps` may exceed training's.
+
+    A learner that adapts without steps gives a single point. Nothing outside the inner loop is differentiated.
+
+    Returns:
+        [steps + 1], or [1].
+    """
+    key_adapt, key_loss = jax.random.split(key)
+    if not isinstance(learner, Iterative):
+        return learner.loss(key_loss, meta, learner.adapt(key_adapt, meta, task.support), task)[0][None]
+    key_init, key_steps = jax.random.split(key_adapt)
+    state = learner.init(key_init, meta, task.support)
+
+    def judge(state: object) -> Float[Array, ""]:
+        return learner.loss(key_loss, meta, learner.output(meta, state), task)[0]
+
+    _, after = advance(learner, key_steps, meta, state, task.support, length=steps, read=judge)
+    return jnp.concatenate([judge(state)[None], after])
+
+
+def curves(
+    algorithm: MetaAlgorithm, metas: Meta, tasks: TaskDistribution, keys: PRNGKeyArray, steps: int
+) -> Float[Array, "seeds tasks points"]:
+    """`adaptation_curve` for every seed's meta-parameters (leading axis of `metas`) on the same tasks, one a key."""
+    mapping = algorithm.mapping.within if isinstance(algorithm.mapping, Sharded) else algorithm.mapping
+
+    def one(shared: tuple[Learner, Meta], key: PRNGKeyArray) -> Float[Array, " points"]:
+        learner, meta = shared
+        key_task, key_adapt = jax.random.split(key)
+        return adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)
+
+    return jax.vmap(lambda meta: mapping(one, (algorithm.learner, meta), keys))(metas)
+
+
+_curves = eqx.filter_jit(curves)
+
+
+def evaluate(
+    algorithm: MetaAlgorithm,
+    metas: Meta,
+    tasks: TaskDistribution | None = None,
+    *,
+    steps: int = 10,
+    count: int = 600,
+    seed: int = 0,
+    stream: Stream = "test",
+) -> Evaluation:
+    """Adapt to `count` tasks that are fixed by `seed` and disjoint from training's and validation's.
+
+    Args:
+        algorithm: what was trained.
+        metas: its meta-parameters, with the seeds along a leading axis.
+        tasks: the distribution to draw from; training's unless given.
+        steps: inner steps.
+        count: tasks.
+        seed: which tasks; the same for every method and seed compared.
+        stream: `test`, or `validation` to choose something by.
+
+    Raises:
+        ValueError: for impossible numbers.
+    """
+    if steps < 0 or count < 1:
+        raise ValueError(f"evaluate: steps={steps}, count={count}; expected steps >= 0 and at least one task.")
+    keys = jax.random.split(stream_key(seed, stream), count)
+    tasks = algorithm.tasks if tasks is None else tasks
+    return Evaluation(np.asarray(_curves(algorithm, metas, tasks, keys, steps), np.float64))
+
+
+FINE_TUNING_RATES = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 0.3, 15))
+"""The step sizes that `tune_rate` tries: 15 from 0.0001 to 0.3, evenly on a logarithmic scale."""
+
+
+def tune_rate(
+    algorithm: MetaAlgorithm,
+    metas: Meta,
+    tasks: TaskDistribution | None = None,
+    *,
+    rates: tuple[float, ...] = FINE_TUNING_RATES,
+    steps: int = 10,
+    count: int = 600,
+    seed: int = 0,
+) -> tuple[MetaAlgorithm, float]:
+    """Choose the inner step size with the lowest mean loss after `steps` steps on validation tasks.
+
+    Args:
+        algorithm, metas, tasks, count, seed: as in `evaluate`.
+        rates: the step sizes to try.
+        steps: the inner steps after which they are compared.
+
+    Returns:
+        The algorithm with that step size, and the step size.
+    """
+
+    def with_rate(rate: float) -> MetaAlgorithm:
+        old = algorithm.learner.rate  # type: ignore[attr-defined]
+        return eqx.tree_at(lambda a: a.learner.rate, algorithm, jnp.asarray(rate, old.dtype))
+
+    def score(rate: float) -> float:
+        result = evaluate(with_rate(rate), metas, tasks, steps=steps, count=count, seed=seed, stream="validation")
+        return float(result.mean[-1])
+
+    best = min(rates, key=score)
+    return with_rate(best), best
