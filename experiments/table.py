@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import subprocess
 import sys
@@ -25,8 +26,6 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    import os
-
     return f"{model}, {len(os.sched_getaffinity(0))} cores"
 
 
@@ -104,10 +103,10 @@ def write_csv(name: str, rows: Sequence[Row], command: str | None = None) -> Pat
         for row in rows:
             values = []
             for field, value in zip(fields(Row), astuple(row), strict=True):
-                value = value or filled[field.name] if field.name in filled else value
-                if value is None or (isinstance(value, float) and np.isnan(value)):
+                said = value or filled.get(field.name, value)
+                if said is None or (isinstance(said, float) and np.isnan(said)):
                     values.append("")
                 else:
-                    values.append(f"{value:.6g}" if isinstance(value, float) else str(value))
+                    values.append(f"{said:.6g}" if isinstance(said, float) else str(said))
             writer.writerow(values)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import optax
 
@@ -23,12 +23,14 @@ class Method(ABC):
 
     Attributes:
         meta_batch_size: tasks an outer step.
-        outer_rate: step size of the outer optimiser.
+        outer_rate: step size of the outer optimiser, at the start.
+        outer_schedule: how it changes over the run: constant, or falling to zero along a line or half a cosine.
         mapping: how tasks are mapped: auto, sequential, vectorised, chunked:SIZE or sharded.
     """
 
     meta_batch_size: int = 25
     outer_rate: float = 1e-3
+    outer_schedule: Literal["constant", "linear", "cosine"] = "constant"
     mapping: str = "auto"
 
     name: ClassVar[str]
@@ -47,8 +49,15 @@ class Method(ABC):
 
     def outer(self, steps: int) -> optax.GradientTransformation:
         """The outer optimiser of a training run of `steps` outer steps."""
-        del steps
-        return optax.adam(self.outer_rate)
+        return optax.adam(self.schedule(steps))
+
+    def schedule(self, steps: int) -> float | optax.Schedule:
+        """The outer step size over a run of `steps` outer steps."""
+        if self.outer_schedule == "linear":
+            return optax.linear_schedule(self.outer_rate, 0.0, max(1, steps))
+        if self.outer_schedule == "cosine":
+            return optax.cosine_decay_schedule(self.outer_rate, max(1, steps))
+        return self.outer_rate
 
     def build(
         self,

@@ -22,8 +22,7 @@ class Reptile(Method):
     """Move the initialisation towards where a few steps of ordinary training end: θ ← θ + ε mean(φᵢ − θ).
 
     Attributes:
-        outer_rate: ε at the start; it falls linearly to `outer_rate_end`.
-        outer_rate_end: ε at the end.
+        outer_rate: ε at the start; it falls to zero along a line.
         inner_rate: step size of the inner optimiser.
         inner_steps: inner steps a task, each on a fresh minibatch.
         inner_batch_size: examples a minibatch; 0 for the whole support set.
@@ -35,7 +34,7 @@ class Reptile(Method):
 
     meta_batch_size: int = 5
     outer_rate: float = 0.1
-    outer_rate_end: float = 0.0
+    outer_schedule: Literal["constant", "linear", "cosine"] = "linear"
     inner_rate: float = 0.02
     inner_steps: int = 5
     inner_batch_size: int = 10
@@ -60,4 +59,4 @@ class Reptile(Method):
         return Displacement()
 
     def outer(self, steps: int) -> optax.GradientTransformation:
-        return optax.sgd(optax.linear_schedule(self.outer_rate, self.outer_rate_end, max(1, steps)))
+        return optax.sgd(self.schedule(steps))
