@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Adapted, Learner, Meta, Sampling, Stationary
@@ -110,28 +113,24 @@ class Implicit(MetaGradient):
     def _looks_symmetric(learner: Stationary, meta: Meta, task: Task) -> bool:
         """Whether uᵀ(Av) = vᵀ(Au) for A = ∂F/∂adapted at a random point, to single precision."""
         key = jax.random.key(0)
+        # Drawn on the host: compiling a JAX draw for every leaf takes seconds.
+        draw = np.random.default_rng(0)
 
-        def fill(tree: PyTree, salt: int) -> PyTree:
-            leaves, structure = jax.tree.flatten(tree)
-            keys = jax.random.split(jax.random.fold_in(key, salt), len(leaves))
-            drawn = [
-                jax.random.normal(k, leaf.shape, leaf.dtype)
-                if jnp.issubdtype(leaf.dtype, jnp.floating)
-                else jnp.zeros(leaf.shape, leaf.dtype)
-                for k, leaf in zip(keys, leaves, strict=True)
-            ]
-            return jax.tree.unflatten(structure, drawn)
+        def fill(tree: PyTree) -> PyTree:
+            def one(leaf: Any) -> Any:
+                floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+                return jnp.asarray(draw.standard_normal(leaf.shape) if floating else np.zeros(leaf.shape), leaf.dtype)
 
-        def residuals(meta: Meta, task: Task) -> tuple[Array, Array]:
-            adapted = jax.eval_shape(lambda m, t: learner.adapt(key, m, t.support), meta, task)
-            at, u, v = fill(adapted, 1), fill(adapted, 2), fill(adapted, 3)
+            return jax.tree.map(one, tree)
 
+        def residuals(meta: Meta, task: Task, at: Adapted, u: Adapted, v: Adapted) -> tuple[Array, Array]:
             def times(vector: Adapted) -> Adapted:
                 return jax.jvp(lambda a: learner.optimality(meta, a, task.support), (at,), (vector,))[1]
 
             return _dot(u, times(v)), _dot(v, times(u))
 
-        left, right = jax.jit(residuals)(fill(meta, 4), fill(task, 5))
+        adapted = jax.eval_shape(lambda m, t: learner.adapt(key, m, t.support), meta, task)
+        left, right = jax.jit(residuals)(*map(fill, (meta, task, adapted, adapted, adapted)))
         return bool(jnp.allclose(left, right, rtol=1e-3, atol=1e-5))
 
 
