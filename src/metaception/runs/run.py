@@ -1,0 +1,154 @@
+"""A finished (or interrupted) run, as Python meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from metaception.core.algorithm import MetaAlgorithm
+from metaception.core.learner import Iterative, Meta, unroll
+from metaception.core.streams import stream_key
+from metaception.core.task import Examples, TaskDistribution
+from metaception.evaluation.curves import Evaluation, evaluate
+from metaception.runs.errors import UsageError
+from metaception.runs.loop import Snapshot
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What was trained, and what can be done with it.
+
+    Attributes:
+        algorithm: the algorithm.
+        seeds: the seeds of the independent trainings.
+        snapshot: the final state, the seeds along the first axis of every leaf.
+        rows: the metrics, a row each.
+        config: the configuration.
+        folder: where the run is kept, or None.
+    """
+
+    algorithm: MetaAlgorithm
+    seeds: list[int]
+    snapshot: Snapshot
+    rows: list[dict[str, Any]]
+    config: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def step(self) -> int:
+        """Outer steps done."""
+        return self.snapshot.step
+
+    def metas(self, which: Which = "best") -> Meta:
+        """The meta-parameters of all seeds, [seeds, ...]: the `best` on validation, or the `last`.
+
+        A seed whose validation loss was never finite has no best, and gives its last.
+        """
+        last, best = self.snapshot.state.meta, self.snapshot.best
+        if which == "last":
+            return last
+        some = np.isfinite(np.asarray(best.loss))
+
+        def pick(best: Array, last: Array) -> Array:
+            return jnp.where(some.reshape(-1, *[1] * (best.ndim - 1)), best, last)
+
+        return jax.tree.map(pick, best.meta, last)
+
+    def meta(self, which: Which = "best", index: int = 0) -> Meta:
+        """The meta-parameters of one seed, by its place in `seeds`."""
+        return jax.tree.map(lambda leaf: leaf[index], self.metas(which))
+
+    def adapt(
+        self, inputs: Any, targets: Any, *, steps: int | None = None, which: Which = "best", index: int = 0
+    ) -> Callable[[Any], Array]:
+        """Learn a new task from a few examples.
+
+        Args:
+            inputs: array [n, ...], one example a row, as in training.
+            targets: array [n, ...].
+            steps: inner steps; training's unless given.
+            which: the `best` meta-parameters on validation, or the `last`.
+            index: which seed's, by its place in `seeds`.
+
+        Returns:
+            A function of new inputs [m, ...] to predictions [m, ...].
+
+        Raises:
+            UsageError: for shapes that training did not have.
+
+        Example:
+            >>> import numpy as np, metaception as mc
+            >>> run = mc.train(mc.MAML().build(mc.mlp(1, 1, widths=(8,)), mc.Sinusoids()), steps=20)
+            >>> x = np.linspace(-5, 5, 10)[:, None]
+            >>> predict = run.adapt(x, np.sin(x), steps=5)
+            >>> predict(x[:3]).shape
+            (3, 1)
+        """
+        inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
+        seen = jax.eval_shape(self.algorithm.tasks.sample, jax.random.key(0)).support
+        if isinstance(seen, Examples):
+            _check_rows("inputs", inputs, seen.inputs)
+            _check_rows("targets", targets, seen.targets)
+        if inputs.shape[:1] != targets.shape[:1]:
+            raise UsageError(
+                f"adapt: {inputs.shape[0]} inputs but {targets.shape[0]} targets; every input needs its target."
+            )
+        learner, meta = self.algorithm.learner, self.meta(which, index)
+        key, data = stream_key(0, "test"), Examples(inputs, targets)
+        if steps is not None and (steps < 0 or not isinstance(learner, Iterative)):
+            can = (
+                "0 or more" if isinstance(learner, Iterative) else f"none: {type(learner).__name__} has no inner steps"
+            )
+            raise UsageError(f"adapt: steps={steps}; expected {can}.")
+        if isinstance(learner, Iterative):
+            adapted = _iterate(learner, key, meta, data, learner.steps if steps is None else steps)
+        else:
+            adapted = eqx.filter_jit(learner.adapt)(key, meta, data)
+
+        def predict(inputs: Any) -> Array:
+            inputs = jnp.asarray(inputs)
+            if isinstance(seen, Examples):
+                _check_rows("new inputs", inputs, seen.inputs)
+            return _predict(learner, adapted, inputs)
+
+        return predict
+
+    def evaluate(
+        self,
+        tasks: TaskDistribution | None = None,
+        *,
+        steps: int = 10,
+        count: int = 600,
+        seed: int = 0,
+        which: Which = "best",
+    ) -> Evaluation:
+        """Adapt to held-out tasks; the arguments are those of `metaception.evaluate`."""
+        return evaluate(self.algorithm, self.metas(which), tasks, steps=steps, count=count, seed=seed)
+
+
+@eqx.filter_jit
+def _iterate(learner: Iterative, key: Any, meta: Meta, data: Examples, steps: int) -> PyTree:
+    return learner.output(meta, unroll(learner, key, meta, data, length=steps))
+
+
+@eqx.filter_jit
+def _predict(learner: Any, adapted: PyTree, inputs: Float[Array, "..."]) -> Array:
+    return learner.predict(adapted, inputs)
+
+
+def _check_rows(what: str, given: Any, seen: Any) -> None:
+    """Refuse an array whose rows are not like those of training."""
+    if given.ndim == 0 or given.shape[0] == 0 or given.shape[1:] != seen.shape[1:]:
+        row = ", ".join(str(n) for n in ("n", *seen.shape[1:]))
+        hint = "; for example x[:, None]" if given.ndim == 1 and seen.shape[1:] == (1,) else ""
+        raise UsageError(f"adapt: {what} of shape {given.shape}; training had [{row}], with n of 1 or more{hint}.")
