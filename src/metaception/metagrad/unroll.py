@@ -93,7 +93,12 @@ class Unroll(MetaGradient):
         # prevent_cse=False: the step is only ever run inside a scan, where it guards nothing and costs speed.
         if self.mode == "mixed" and isinstance(learner, Descending):
             return jax.checkpoint(mixed_mode_step(learner), prevent_cse=False)
-        return jax.checkpoint(learner.step, prevent_cse=False)
+
+        # A function of its own: a bound method would be hashed with its learner, whose arrays have no hash.
+        def step(key: PRNGKeyArray, meta: Meta, state: PyTree, data: Any) -> PyTree:
+            return learner.step(key, meta, state, data)
+
+        return jax.checkpoint(step, prevent_cse=False)
 
 
 def mixed_mode_step(learner: Descending) -> Step:
