@@ -121,7 +121,7 @@ class MetaAlgorithm(eqx.Module):
         loss, weights = jax.value_and_grad(self.aggregate)(estimates.loss)
         gradient = jax.tree.map(lambda g: jnp.tensordot(weights.astype(g.dtype), g, axes=1), estimates.gradient)
 
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
         # Zeros instead of the bad gradient, so that not even 0 × nan can reach the parameters through the optimiser.
         clean = jax.tree.map(lambda g: jnp.where(finite, g, 0), gradient)
