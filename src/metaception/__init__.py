@@ -19,6 +19,7 @@ from metaception.core.model import Model, as_model, count_parameters
 from metaception.core.task import ArrayTasks, Examples, FunctionTasks, Task, TaskDistribution
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
+from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
 from metaception.learners.proximal import ProximalInitialisation
@@ -36,6 +37,9 @@ from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.reptile import Reptile
+from metaception.runs.errors import Diverged, OutOfMemory, RunError, Stopped, UsageError
+from metaception.runs.run import TrainedRun, load_run
+from metaception.runs.training import train
 
 __all__ = [
     "ANIL",
@@ -45,7 +49,9 @@ __all__ = [
     "ArrayTasks",
     "Chunked",
     "Descending",
+    "Diverged",
     "Estimate",
+    "Evaluation",
     "EvolutionStrategies",
     "Examples",
     "FirstOrder",
@@ -66,11 +72,13 @@ __all__ = [
     "MetaSGD",
     "Model",
     "Oracle",
+    "OutOfMemory",
     "PersistentES",
     "Pretrain",
     "ProximalInitialisation",
     "RandomInitialisation",
     "Reptile",
+    "RunError",
     "Sampling",
     "Sequential",
     "Sharded",
@@ -78,18 +86,25 @@ __all__ = [
     "SinusoidsAndLines",
     "State",
     "Stationary",
+    "Stopped",
     "Task",
     "TaskDistribution",
+    "TrainedRun",
     "Truncated",
     "Unroll",
     "Unsuitable",
+    "UsageError",
     "Vectorised",
     "__version__",
     "advance",
     "as_mapping",
     "as_model",
     "count_parameters",
+    "evaluate",
+    "load_run",
     "mean_squared_error",
     "mlp",
+    "train",
+    "tune_rate",
     "unroll",
 ]

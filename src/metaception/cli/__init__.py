@@ -1,1 +1,1 @@
-
+"""The command line: one typed dataclass a command."""

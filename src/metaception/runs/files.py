@@ -15,12 +15,12 @@ import numpy as np
 from metaception.runs.errors import RunError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file at `path` by one that holds `text`: a reader, or a crash, meets the old one or the new one."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at `path` by one that holds `content`: a reader, or a crash, meets the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -31,7 +31,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically."""
-    write_atomically(path, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
 
 
 def plain(value: Any) -> Any:

@@ -94,8 +94,8 @@ class Loop:
             info = jax.eval_shape(jax.vmap(algorithm.step), jax.vmap(jax.random.key)(seeds), state)[1]
             zeros = {name: jnp.zeros(seeds.shape, jnp.float32) for name in ("loss", "gradient_norm", *info.aux)}
             taken = jnp.zeros(seeds.shape, jnp.int32)
-            best = Best(state.meta, jnp.full(seeds.shape, jnp.inf), taken)
-            return Snapshot(state, zeros, taken, best)
+            best = Best(state.meta, jnp.full(seeds.shape, jnp.inf, jnp.float32), taken)
+            return jax.tree.map(_strong, Snapshot(state, zeros, taken, best))
 
         def advance(state: State, sums: dict[str, Any], taken: Any, constants: Any, stop: Any) -> Any:
             arrays, seeds = constants
@@ -171,6 +171,11 @@ class Loop:
     def place(self, tree: PyTree) -> PyTree:
         """Put host arrays where the program wants them: on the device, or a copy on every device of every process."""
         return jax.device_put(tree, NamedSharding(task_mesh(), P())) if self._shared else jax.device_put(tree)
+
+
+def _strong(leaf: Array) -> Array:
+    """Without JAX's weak type, which would be lost on the way and make every program compile twice."""
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
 def _one_by_one(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaception.runs import processes
 from metaception.runs.arrays import named, unnamed
-from metaception.runs.checkpoints import Checkpoints
 from metaception.runs.files import disk_errors, plain
 from metaception.runs.folder import RunFolder
 from metaception.runs.loop import Loop, Snapshot
 from metaception.runs.metrics import Metrics
+
+if TYPE_CHECKING:
+    from metaception.runs.checkpoints import Checkpoints
 
 
 class Record:
@@ -30,6 +32,9 @@ class Record:
     @classmethod
     def open(cls, folder: RunFolder | None, loop: Loop, seeds: list[int], *, resume: bool) -> tuple[Record, Snapshot]:
         """The record, and the snapshot that the run starts from: a checkpoint's, or a fresh one."""
+        # Only here: Orbax takes a moment to import, and a run in memory does without.
+        from metaception.runs.checkpoints import Checkpoints  # noqa: PLC0415
+
         shapes = loop.shapes()
         checkpoints = None if folder is None else Checkpoints(folder.checkpoints, writing=True)
         arrays = None

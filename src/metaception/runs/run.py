@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ from metaception.core.streams import stream_key
 from metaception.core.task import Examples, TaskDistribution
 from metaception.evaluation.curves import Evaluation, evaluate
 from metaception.runs.errors import UsageError
-from metaception.runs.loop import Snapshot
+from metaception.runs.folder import RunFolder
+from metaception.runs.loop import Loop, Snapshot
+from metaception.runs.metrics import read_rows
+from metaception.runs.preset import Preset, from_dict
 
 Which = Literal["best", "last"]
 
@@ -48,6 +52,12 @@ class TrainedRun:
     def step(self) -> int:
         """Outer steps done."""
         return self.snapshot.step
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset that it was made from, flags included; None for a run that was made from Python."""
+        values = self.config["preset"]
+        return None if values is None else from_dict(values)
 
     def metas(self, which: Which = "best") -> Meta:
         """The meta-parameters of all seeds, [seeds, ...]: the `best` on validation, or the `last`.
@@ -152,3 +162,48 @@ def _check_rows(what: str, given: Any, seen: Any) -> None:
         row = ", ".join(str(n) for n in ("n", *seen.shape[1:]))
         hint = "; for example x[:, None]" if given.ndim == 1 and seen.shape[1:] == (1,) else ""
         raise UsageError(f"adapt: {what} of shape {given.shape}; training had [{row}], with n of 1 or more{hint}.")
+
+
+def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = None) -> TrainedRun:
+    """Load a run from its folder, finished or not.
+
+    Args:
+        folder: the folder.
+        algorithm: what was trained, for a run that was not made from a preset; it cannot be rebuilt from the folder.
+
+    Raises:
+        UsageError: where the folder is not a run, or has no checkpoint yet, or needs an algorithm.
+        RunError: where all of its checkpoints are damaged.
+    """
+    from metaception.runs.checkpoints import Checkpoints  # noqa: PLC0415 (Orbax takes a moment to import)
+
+    where = RunFolder(folder)
+    config = where.config()
+    settings = config["run"]
+    if algorithm is None:
+        if config["preset"] is None:
+            raise UsageError(
+                f"{folder} was trained from Python, and an algorithm cannot be rebuilt from a file; give the one that was "
+                "trained: load_run(folder, algorithm)."
+            )
+        algorithm = from_dict(config["preset"]).build()
+    seeds = list(range(settings["seed"], settings["seed"] + settings["seeds"]))
+    loop = Loop(
+        algorithm,
+        seeds,
+        validation=algorithm.tasks,
+        validation_tasks=settings["validation_tasks"],
+        patience=settings["patience"],
+    )
+    checkpoints = Checkpoints(where.checkpoints, writing=False)
+    try:
+        restored = checkpoints.restore(loop.shapes())
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UsageError(
+            f"{folder} has no checkpoint yet; nothing can be loaded from it. Go on with it: train … --resume."
+        )
+    step, snapshot = restored
+    rows = [row for row in read_rows(where.path / "metrics.jsonl") if row["step"] <= step]
+    return TrainedRun(algorithm, seeds, snapshot, rows, config, where.path)

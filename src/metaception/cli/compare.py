@@ -1,0 +1,57 @@
+"""`metaception compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaception.cli.console import caption, console, results_table
+from metaception.cli.evaluate import results_of
+from metaception.runs.errors import UsageError
+from metaception.runs.folder import RunFolder
+from metaception.runs.testing import Results
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One table of several runs.
+
+    Attributes:
+        runs: the run folders.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+
+
+def run(command: Compare) -> int:
+    """Print the table of the runs' results."""
+    if not command.runs:
+        raise UsageError("compare: no run given; give one or more run folders.")
+    for folder in command.runs:
+        RunFolder(folder).config()
+    found = {str(folder): results_of(folder) for folder in command.runs}
+    say = console()
+    say.print(results_table(list(_distinct(found)), "Test losses"))
+    for note in dict.fromkeys(caption(results) for results in found.values()):
+        say.print(note)
+    if len({str(_tested_on(results)) for results in found.values()}) > 1:
+        say.print("[yellow]note[/yellow]: these runs were not tested on the same tasks; the rows are not comparable.")
+    return 0
+
+
+def _distinct(found: dict[str, Results]) -> list[Results]:
+    """The results, under their folders' names where two runs are of the same preset."""
+    names = [results.name for results in found.values()]
+    return [
+        results if names.count(results.name) == 1 else Results(**{**vars(results), "name": folder})
+        for folder, results in found.items()
+    ]
+
+
+def _tested_on(results: Results) -> dict[str, object]:
+    # Being told the task is a property of the learner's inputs; the tasks are the same.
+    tasks = {name: value for name, value in results.tasks.items() if name not in ("told", "shots")}
+    return {**tasks, **{name: results.test[name] for name in ("test_tasks", "test_seed", "test_queries")}}

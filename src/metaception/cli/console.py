@@ -1,0 +1,64 @@
+"""Where the commands write, and the tables that they share."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from metaception.runs.testing import Results, published
+
+INNER_STEPS = (0, 1, 5, 10)
+"""The numbers of inner steps that tables show, as far as a run was tested."""
+
+
+def console() -> Console:
+    """Standard output; lines are not broken where it is not a terminal."""
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out = Console(highlight=False, width=200)
+    return out
+
+
+def results_table(all_results: list[Results], title: str) -> Table:
+    """One row a run and number of shots, one column a number of inner steps, the paper's figures below ours."""
+    last = max(len(curve["mean"]) for results in all_results for curve in results.curves) - 1
+    steps = [step for step in INNER_STEPS if step <= last] or [0]
+    if last not in steps:
+        steps.append(last)
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column("run")
+    table.add_column("parameters", justify="right")
+    table.add_column("shots", justify="right")
+    for step in steps:
+        table.add_column(f"{step} step{'s' * (step != 1)}", justify="right")
+    table.add_column("rate", justify="right")
+    table.add_column("diverged", justify="right")
+    for results in all_results:
+        for curve in results.curves:
+            paper = {step: published(results, curve["shots"], step) for step in steps}
+            rate = "" if curve["rate"] is None else f"{curve['rate']:g}"
+            diverged = f"{max(curve['diverged'])} of {curve['tasks'] * len(results.seeds)}"
+            cells = [_cell(curve, step) for step in steps]
+            table.add_row(results.name, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
+            if any(paper.values()):
+                printed = [f"{figure.value:.2f}" if figure else "" for figure in paper.values()]
+                table.add_row("  [dim]the paper[/dim]", "", "", *[f"[dim]{cell}[/dim]" for cell in printed], "", "")
+        table.add_section()
+    return table
+
+
+def _cell(curve: dict[str, list[float]], step: int) -> str:
+    if step >= len(curve["mean"]):
+        return ""
+    mean, interval = curve["mean"][step], curve["interval"][step]
+    return f"{mean:.3f} ± {interval:.3f}" if np.isfinite(mean) else f"inf (median {curve['median'][step]:.3f})"
+
+
+def caption(results: Results) -> str:
+    """What the figures of a table are."""
+    over = "seeds" if len(results.seeds) >= 3 else "tasks"
+    seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
+    tasks = f"{results.curves[0]['tasks']} held-out tasks"
+    which = "best on validation" if results.which == "best" else "last"
+    return f"mean squared error, {tasks} × {seeds}, ± half a 95 % interval over {over}; the {which} meta-parameters"

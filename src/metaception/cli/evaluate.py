@@ -1,0 +1,76 @@
+"""`metaception evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaception.cli.console import caption, console, results_table
+from metaception.runs.errors import UsageError
+from metaception.runs.preset import MetaTest, Preset
+from metaception.runs.run import TrainedRun, load_run
+from metaception.runs.testing import Results, load_results, meta_test, save_results
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test a run again, on other numbers of shots, steps or tasks.
+
+    Attributes:
+        run: the run folder.
+        shots: support points of a test task, one or more numbers; the run's own unless given, as all below.
+        inner_steps: inner steps; may be more than in training.
+        tasks: how many test tasks.
+        seed: which test tasks.
+        last: test the last meta-parameters instead of the best on validation.
+        save: keep the results in the run folder, where `compare` finds them.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    shots: tuple[int, ...] = ()
+    inner_steps: int | None = None
+    tasks: int | None = None
+    seed: int | None = None
+    last: bool = False
+    save: bool = False
+
+
+def run(command: Evaluate) -> int:
+    """Evaluate a run and print the table."""
+    loaded, preset = open_run(command.run)
+    given = {
+        "test_shots": command.shots or None,
+        "test_steps": command.inner_steps,
+        "test_tasks": command.tasks,
+        "test_seed": command.seed,
+    }
+    test: MetaTest = dataclasses.replace(preset.test, **{name: v for name, v in given.items() if v is not None})  # type: ignore[arg-type]
+    results = meta_test(loaded, dataclasses.replace(preset, test=test), "last" if command.last else "best")
+    say = console()
+    say.print(results_table([results], preset.description))
+    say.print(caption(results))
+    if command.save:
+        say.print(f"Saved: {save_results(command.run, results)}")
+    return 0
+
+
+def open_run(folder: Path) -> tuple[TrainedRun, Preset]:
+    """A run that was made from a preset, and the preset."""
+    loaded = load_run(folder)
+    preset = loaded.preset
+    if preset is None:
+        raise UsageError(f"{folder} was not made from a preset.")
+    return loaded, preset
+
+
+def results_of(folder: Path) -> Results:
+    """The results in a run folder; made now if there are none yet."""
+    results = load_results(folder)
+    if results is None:
+        results = meta_test(*open_run(folder))
+        save_results(folder, results)
+    return results

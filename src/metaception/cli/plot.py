@@ -1,0 +1,32 @@
+"""`metaception plot`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metaception.cli.console import console
+from metaception.cli.evaluate import open_run, results_of
+from metaception.runs.pictures import draw_pictures
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw a run's pictures again: adaptation on three tasks, the loss over inner steps, the training curves.
+
+    Attributes:
+        run: the run folder.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+
+
+def run(command: Plot) -> int:
+    """Draw the pictures of a run."""
+    loaded, preset = open_run(command.run)
+    for path in draw_pictures(loaded, preset, results_of(command.run)):
+        console().print(str(path))
+    return 0

@@ -1,0 +1,124 @@
+"""Pictures of a run: adaptation on three tasks, the loss over inner steps, training."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from metaception.core.learner import Iterative, Meta, advance
+from metaception.core.streams import stream_key
+from metaception.core.task import Task
+from metaception.evaluation.curves import tune_rate
+from metaception.runs.files import disk_errors, write_atomically
+from metaception.runs.preset import Preset
+from metaception.runs.run import TrainedRun
+from metaception.runs.testing import Results
+
+_STEPS = (0, 1, 10)
+_COLOURS = {0: "#9aa5b1", 1: "#e69f00", 10: "#0072b2"}
+
+
+def draw_pictures(run: TrainedRun, preset: Preset, results: Results) -> list[Path]:
+    """Draw all pictures of a run into its folder; returns where they are."""
+    assert run.folder is not None
+    figures = {"adaptation": adaptation(run, preset), "inner_steps": inner_steps(results)}
+    if run.step:
+        figures["training"] = training(run)
+    paths = []
+    with disk_errors("the pictures", "Free some space, then run `metaception plot` on the run."):
+        (run.folder / "pictures").mkdir(exist_ok=True)
+        for name, figure in figures.items():
+            paths.append(run.folder / "pictures" / f"{name}.png")
+            content = io.BytesIO()
+            FigureCanvasAgg(figure).print_png(content)
+            write_atomically(paths[-1], content.getvalue())
+    return paths
+
+
+def adaptation(run: TrainedRun, preset: Preset) -> Figure:
+    """Three test tasks: the true curve, the support points, and the prediction before and after 1 and 10 inner steps."""
+    shots = preset.test.test_shots[-1]
+    tasks = preset.test_distribution(shots)
+    changes: dict[str, Any] = {"noise": 0.0}
+    clean = dataclasses.replace(tasks, **changes)
+    algorithm = run.algorithm
+    if preset.method.tunes_rate:
+        algorithm, _ = tune_rate(algorithm, run.metas(), tasks, steps=preset.test.test_steps)
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, key in zip(axes, jax.random.split(stream_key(preset.test.test_seed, "test"), 3), strict=True):
+        # With the same key, the task without noise is the curve that the noisy points are from.
+        task, truth = tasks.sample(key), clean.sample(key).query
+        x = np.asarray(truth.inputs)[:, 0]
+        axis.plot(x, np.asarray(truth.targets)[:, 0], color="black", linestyle="--", linewidth=1.2, label="true curve")
+        for step, y in _predictions(algorithm.learner, run.meta(), task).items():
+            label = "before adaptation" if step == 0 else f"after {step} step{'s' * (step > 1)}"
+            axis.plot(x, np.asarray(y)[:, 0], color=_COLOURS[step], linewidth=1.8, label=label)
+        support = task.support
+        axis.plot(np.asarray(support.inputs)[:, 0], np.asarray(support.targets)[:, 0], "k^", label="support points")
+        axis.set_xlabel("x")
+    axes[0].set_ylabel("y")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(f"{preset.name}: adaptation to three test tasks, {shots} shots")
+    return figure
+
+
+def _predictions(learner: Any, meta: Meta, task: Task) -> dict[int, Array]:
+    """Predictions for the query inputs after each of `_STEPS` inner steps; for a learner without steps, after adaptation."""
+    key = stream_key(0, "test")
+    if not isinstance(learner, Iterative):
+        return {10: learner.predict(learner.adapt(key, meta, task.support), task.query.inputs)}
+    return {step: _after(learner, key, meta, task, step) for step in _STEPS}
+
+
+@eqx.filter_jit
+def _after(learner: Any, key: Any, meta: Meta, task: Task, steps: int) -> Array:
+    key_init, key_steps = jax.random.split(key)
+    state = learner.init(key_init, meta, task.support)
+    state, _ = advance(learner, key_steps, meta, state, task.support, length=steps)
+    return learner.predict(learner.output(meta, state), task.query.inputs)
+
+
+def inner_steps(results: Results) -> Figure:
+    """The mean test loss over inner steps with its 95 % interval, a curve for each number of shots."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for curve in results.curves:
+        mean, interval = np.asarray(curve["mean"], float), np.nan_to_num(np.asarray(curve["interval"], float))
+        steps = np.arange(len(mean))
+        line = axis.plot(steps, mean, marker="o", markersize=3, label=f"{curve['shots']} shots")[0]
+        axis.fill_between(steps, mean - interval, mean + interval, color=line.get_color(), alpha=0.2, linewidth=0)
+    axis.set_xlabel("inner steps")
+    axis.set_ylabel("mean test loss, 95 % interval")
+    axis.set_title(results.name)
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return figure
+
+
+def training(run: TrainedRun) -> Figure:
+    """The training loss and the validation losses over outer steps, the mean over the seeds."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, label in {
+        "loss": "training loss",
+        "validation_before": "validation, before adaptation",
+        "validation_after": "validation, after adaptation",
+    }.items():
+        rows = [row for row in run.rows if name in row and None not in row[name]]
+        if rows:
+            axis.plot([row["step"] for row in rows], [np.mean(row[name]) for row in rows], label=label, linewidth=1.2)
+    axis.set_xlabel("outer steps")
+    axis.set_ylabel("loss")
+    axis.set_yscale("log")
+    axis.legend()
+    return figure

@@ -1,0 +1,197 @@
+"""A preset: everything that a training run is made from, as one plain, comparable, savable value."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import jax
+import tyro
+
+from metaception.core.algorithm import MetaAlgorithm
+from metaception.core.model import Model
+from metaception.core.task import TaskDistribution
+from metaception.domains.regression.networks import Activation, Initialiser, mlp
+from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
+from metaception.methods.anil import ANIL
+from metaception.methods.fomaml import FOMAML
+from metaception.methods.imaml import IMAML
+from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
+from metaception.methods.maml import MAML
+from metaception.methods.meta_sgd import MetaSGD
+from metaception.methods.method import Method
+from metaception.methods.references import LIBRARY
+from metaception.methods.reptile import Reptile
+from metaception.runs.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """A multi-layer perceptron; it takes its inputs and outputs from the tasks.
+
+    Attributes:
+        widths: units of each hidden layer.
+        activation: of the hidden layers.
+        initialiser: truncated_normal (standard deviation 0.01, zero biases) or he.
+    """
+
+    widths: tuple[int, ...] = (40, 40)
+    activation: Activation = "relu"
+    initialiser: Initialiser = "truncated_normal"
+
+    def build(self, inputs: int, outputs: int) -> Model:
+        """The model."""
+        return mlp(inputs, outputs, widths=self.widths, activation=self.activation, initialiser=self.initialiser)
+
+
+@dataclass(frozen=True)
+class MetaTest:
+    """How a trained run is tested, on tasks that training and validation never see.
+
+    Attributes:
+        test_shots: support points K of a test task; one table column group for each.
+        test_steps: inner steps, from 0 to this.
+        test_tasks: how many tasks.
+        test_queries: query points a task, evenly over the range of x.
+        test_seed: which tasks; runs with the same number are tested on the same ones.
+    """
+
+    test_shots: tuple[int, ...] = (5, 10)
+    test_steps: int = 10
+    test_tasks: int = 600
+    test_queries: int = 100
+    test_seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"test_steps": 0, "test_tasks": 1, "test_queries": 1, "test_seed": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise UsageError(f"{name}={getattr(self, name)}; expected {low} or more.")
+        if not self.test_shots or min(self.test_shots) < 1:
+            raise UsageError(f"test_shots={list(self.test_shots)}; expected at least one number, each 1 or more.")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration of a training run.
+
+    Attributes:
+        name: its name.
+        description: one line on what it is.
+        method: the method and its settings.
+        tasks: the family of tasks.
+        network: the model.
+        steps: outer steps.
+        seed: the first seed.
+        seeds: independent trainings in one run, with the seeds `seed`, `seed` + 1, …; reported together.
+        validation_tasks: tasks that the best meta-parameters are chosen by.
+        log_every: outer steps a row of metrics; a hundredth of all (at most 1,000) unless given.
+        validate_every: outer steps between validations; every row unless given.
+        test: how the run is tested in the end.
+    """
+
+    name: Annotated[str, tyro.conf.Suppress]
+    description: Annotated[str, tyro.conf.Suppress]
+    method: Method
+    tasks: TaskDistribution
+    network: Perceptron = Perceptron()
+    steps: int = 70_000
+    seed: int = 0
+    seeds: int = 1
+    validation_tasks: int = 100
+    log_every: int | None = None
+    validate_every: int | None = None
+    test: MetaTest = field(default_factory=MetaTest)
+
+    def build(self) -> MetaAlgorithm:
+        """The algorithm.
+
+        Raises:
+            ValueError: for settings that cannot work.
+        """
+        task = jax.eval_shape(self.tasks.sample, jax.random.key(0))
+        model = self.network.build(task.support.inputs.shape[-1], task.support.targets.shape[-1])
+        return self.method.build(model, self.tasks, steps=self.steps)
+
+    def test_distribution(self, shots: int) -> TaskDistribution:
+        """The distribution of test tasks with so many support points: query points on a grid."""
+        changes: dict[str, Any] = {"shots": shots, "queries": self.test.test_queries, "grid": True}
+        return dataclasses.replace(self.tasks, **changes)
+
+    def citations(self) -> tuple[str, ...]:
+        """The keys of what this uses, in `metaception.methods.references`."""
+        keys = [LIBRARY, *self.method.citations]
+        if getattr(self.method, "memory", None) == "mixed":
+            keys.append("kemaev2025mixflow")
+        if isinstance(self.tasks, Sinusoids):
+            keys.append("finn2017maml")
+            if self.tasks.phase[1] > math.pi + 1e-6:
+                keys.append("nichol2018reptile")
+            if self.tasks.frequency != (1.0, 1.0):
+                keys.append("yoon2018bmaml")
+        else:
+            keys.append("finn2018platipus")
+        return tuple(dict.fromkeys(keys))
+
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (MAML, FOMAML, Reptile, MetaSGD, ANIL, IMAML, Pretrain, Oracle, RandomInitialisation)
+}
+FAMILIES: dict[str, type[TaskDistribution]] = {
+    "sinusoids": Sinusoids,
+    "lines": Lines,
+    "sinusoids_and_lines": SinusoidsAndLines,
+}
+
+
+def to_dict(preset: Preset) -> dict[str, Any]:
+    """A preset as plain values, for a JSON file. Nothing in it is code."""
+    families = {family: name for name, family in FAMILIES.items()}
+    return {
+        **_fields(preset),
+        "method": {"kind": preset.method.name, **_fields(preset.method)},
+        "tasks": {"kind": families[type(preset.tasks)], **_fields(preset.tasks)},
+        "network": _fields(preset.network),
+        "test": _fields(preset.test),
+    }
+
+
+def from_dict(values: dict[str, Any]) -> Preset:
+    """The inverse of `to_dict`.
+
+    Raises:
+        UsageError: for what this version does not know.
+    """
+    given = dict(values)
+    try:
+        parts = {
+            "method": _known("method", given.pop("method"), METHODS),
+            "tasks": _known("family of tasks", given.pop("tasks"), FAMILIES),
+            "network": _make(Perceptron, given.pop("network")),
+            "test": _make(MetaTest, given.pop("test")),
+        }
+        return _make(Preset, given | parts)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"the configuration is not one of this version's: {error}") from error
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: _listed(getattr(value, field.name)) for field in dataclasses.fields(value)}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _make(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _known(what: str, values: dict[str, Any], kinds: dict[str, type]) -> Any:
+    kind = values.get("kind")
+    if kind not in kinds:
+        raise UsageError(f"unknown {what} {kind!r} in the configuration; this version knows {', '.join(kinds)}.")
+    return _make(kinds[kind], {name: value for name, value in values.items() if name != "kind"})

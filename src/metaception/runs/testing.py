@@ -1,0 +1,134 @@
+"""The meta-test of a run, and the figures that are kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metaception.core.model import count_parameters
+from metaception.domains.regression.tasks import Sinusoids
+from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
+from metaception.evaluation.published import SINUSOID, Published
+from metaception.runs.errors import UsageError
+from metaception.runs.files import disk_errors, write_json
+from metaception.runs.preset import Preset
+from metaception.runs.run import TrainedRun, Which
+
+FILE = "test.json"
+"""The name of the file in a run's results/ that `save_results` writes."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The figures of one run's meta-test.
+
+    Attributes:
+        name: the preset's name.
+        method: the method's name.
+        parameters: numbers in the model.
+        step: outer steps of the run.
+        seeds: its seeds.
+        which: the `best` meta-parameters on validation, or the `last`.
+        test: the settings of the test.
+        tasks: what the test tasks were drawn from, as plain values; runs are comparable where these agree.
+        curves: for each number of shots, the figures over 0, 1, … inner steps.
+    """
+
+    name: str
+    method: str
+    parameters: int
+    step: int
+    seeds: list[int]
+    which: str
+    test: dict[str, Any]
+    tasks: dict[str, Any]
+    curves: list[dict[str, Any]]
+
+    def curve(self, shots: int) -> dict[str, Any] | None:
+        """The curve of so many shots."""
+        return next((curve for curve in self.curves if curve["shots"] == shots), None)
+
+
+def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results:
+    """Test a run as its preset says: adapt to fixed held-out tasks at each number of shots.
+
+    A baseline that has no meta-learned step size first gets the one that validation tasks choose, for each number of shots.
+    """
+    metas = run.metas(which)
+    test = preset.test
+    curves = []
+    for shots in test.test_shots:
+        tasks, algorithm, rate = preset.test_distribution(shots), run.algorithm, None
+        if preset.method.tunes_rate:
+            algorithm, rate = tune_rate(algorithm, metas, tasks, steps=test.test_steps)
+        result = evaluate(
+            algorithm, metas, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
+        )._replace(rate=rate)
+        curves.append({"shots": shots, **_figures(result)})
+    model = run.algorithm.learner.model  # type: ignore[attr-defined]
+    return Results(
+        preset.name,
+        preset.method.name,
+        count_parameters(model),
+        run.step,
+        run.seeds,
+        which,
+        dataclasses.asdict(test),
+        {"family": type(preset.tasks).__name__, **dataclasses.asdict(preset.test_distribution(1))},
+        curves,
+    )
+
+
+def _figures(result: Evaluation) -> dict[str, Any]:
+    return {
+        "rate": result.rate,
+        "mean": result.mean.tolist(),
+        "interval": result.interval.tolist(),
+        "median": result.median.tolist(),
+        "diverged": result.diverged.tolist(),
+        "tasks": result.losses.shape[1],
+        "seed_means": result.losses.mean(axis=1).tolist(),
+    }
+
+
+def published(results: Results, shots: int, step: int) -> Published | None:
+    """What the method's paper prints for this cell, if the tasks are the paper's."""
+    paper = {"family": "Sinusoids", **dataclasses.asdict(Sinusoids())}
+    same = all(
+        results.tasks.get(name) == paper[name] for name in ("family", "amplitude", "phase", "frequency", "noise")
+    )
+    return SINUSOID.get((results.method, shots, step)) if same else None
+
+
+def save_results(folder: Path, results: Results) -> Path:
+    """Write a run's results into its folder; figures that are not finite become null."""
+    path = folder / "results" / FILE
+    with disk_errors(str(path), "Free some space, then run `metaception evaluate` on the run."):
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, dataclasses.asdict(results))
+    return path
+
+
+def load_results(folder: Path) -> Results | None:
+    """What `save_results` wrote; None if it did not."""
+    path = folder / "results" / FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("test", "tasks"):
+            values[name] = {key: tuple(v) if isinstance(v, list) else v for key, v in values[name].items()}
+        for curve in values["curves"]:
+            # A mean is null where a task diverged, and then it has no interval.
+            for name, missing in {"mean": np.inf, "median": np.inf, "interval": np.nan}.items():
+                curve[name] = [missing if value is None else value for value in curve[name]]
+        return Results(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}); make it again with `metaception evaluate {folder}`."
+        ) from error
