@@ -13,6 +13,7 @@ from metaception.methods.reptile import Reptile
 from metaception.runs.preset import MetaTest, Perceptron, Preset
 
 _PAPER = Perceptron(initialiser="truncated_normal")
+_HE = Perceptron(initialiser="he")
 
 _ALL = (
     # Chosen on validation tasks among inner rates 0.001 to 0.02, outer rates 0.001 to 0.01, both initialisers, K = 5 and 10.
@@ -21,7 +22,7 @@ _ALL = (
         "MAML on sinusoids: our best at the paper's network and budget",
         MAML(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
         Sinusoids(shots=5),
-        Perceptron(initialiser="he"),
+        _HE,
     ),
     Preset(
         "maml-sinusoid-paper",
@@ -37,10 +38,30 @@ _ALL = (
         Sinusoids(),
         _PAPER,
     ),
-    Preset("fomaml-sinusoid", "First-order MAML on sinusoids", FOMAML(), Sinusoids()),
-    Preset("reptile-sinusoid", "Reptile on its own sinusoids, phase to 2π", Reptile(), Sinusoids.reptile()),
-    Preset("meta-sgd-sinusoid", "Meta-SGD on sinusoids: the step sizes are learned too", MetaSGD(), Sinusoids()),
-    Preset("anil-sinusoid", "ANIL on sinusoids: the inner loop adapts the last layer alone", ANIL(), Sinusoids()),
+    # As maml-sinusoid in everything but the method.
+    Preset(
+        "fomaml-sinusoid",
+        "First-order MAML on sinusoids",
+        FOMAML(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
+        Sinusoids(shots=5),
+        _HE,
+    ),
+    Preset(
+        "meta-sgd-sinusoid",
+        "Meta-SGD on sinusoids: the step sizes are learned too",
+        MetaSGD(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
+        Sinusoids(shots=5),
+        _HE,
+    ),
+    Preset(
+        "anil-sinusoid",
+        "ANIL on sinusoids: the inner loop adapts the last layer alone",
+        ANIL(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
+        Sinusoids(shots=5),
+        _HE,
+    ),
+    Preset("reptile-sinusoid", "Reptile on MAML's sinusoids", Reptile(), Sinusoids()),
+    Preset("reptile-sinusoid-2pi", "Reptile on its own paper's sinusoids, phase to 2π", Reptile(), Sinusoids.reptile()),
     Preset(
         "imaml-sinusoid",
         "Implicit MAML on sinusoids",
@@ -64,7 +85,7 @@ _ALL = (
         "Baseline: no training, fine-tuned at test with a tuned step size",
         RandomInitialisation(),
         Sinusoids(),
-        Perceptron(initialiser="he"),
+        _HE,
         steps=0,
     ),
     Preset("maml-lines", "MAML on straight lines", MAML(), Lines(), test=MetaTest(test_shots=(5,))),
