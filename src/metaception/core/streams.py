@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Integer, PRNGKeyArray
 
 Stream = Literal["initialise", "train", "validation", "test"]
 _NUMBERS: dict[str, int] = {"initialise": 0, "train": 1, "validation": 2, "test": 3}
 
 
-def stream_key(seed: int, stream: Stream) -> PRNGKeyArray:
+def stream_key(seed: int | Integer[Array, ""], stream: Stream) -> PRNGKeyArray:
     """The key that a stream starts from.
 
     Args:

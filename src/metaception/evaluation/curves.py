@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from scipy import stats
 
 from metaception.core.algorithm import MetaAlgorithm
@@ -93,7 +93,7 @@ def adaptation_curve(
 
 
 def curves(
-    algorithm: MetaAlgorithm, metas: Meta, tasks: TaskDistribution, keys: PRNGKeyArray, steps: int
+    algorithm: MetaAlgorithm, metas: Meta, tasks: TaskDistribution, keys: Shaped[Array, "tasks ..."], steps: int
 ) -> Float[Array, "seeds tasks points"]:
     """`adaptation_curve` for every seed's meta-parameters (leading axis of `metas`) on the same tasks, one a key."""
     mapping = algorithm.mapping.within if isinstance(algorithm.mapping, Sharded) else algorithm.mapping

@@ -32,7 +32,7 @@ def unnamed(arrays: dict[str, np.ndarray], shapes: PyTree) -> PyTree:
             return np.zeros(shape.shape, shape.dtype)
         array = arrays[_name(path)]
         if _is_key(shape):
-            return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(shape))
+            return jax.random.wrap_key_data(jnp.asarray(array), impl=_implementation(shape))
         return array
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
@@ -54,6 +54,13 @@ def _name(path: Any) -> str:
 
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _implementation(keys: Any) -> Any:
+    """Which generator keys of this type are for; JAX tells it of arrays alone, so that one is traced."""
+    found: list[Any] = []
+    jax.eval_shape(lambda traced: found.append(jax.random.key_impl(traced)), keys)
+    return found[0]
 
 
 def describe(tree: Any) -> dict[str, Any]:

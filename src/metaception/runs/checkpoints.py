@@ -116,4 +116,10 @@ class Checkpoints:
         arrays: dict[str, np.ndarray] = dict(restored.snapshot)
         if not np.array_equal(arrays.pop(_DIGEST), digest(arrays)):
             raise ValueError("its bits are not those that were saved")
+        for name, array in arrays.items():
+            if array.shape != wanted[name].shape or array.dtype != wanted[name].dtype:
+                raise ValueError(
+                    f"it is of another model ({name} is {array.dtype}{list(array.shape)}, expected "
+                    f"{wanted[name].dtype}{list(wanted[name].shape)})"
+                )
         return unnamed(arrays, shapes)

@@ -86,10 +86,13 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} exists already. Go on with that run (--resume), take another folder (--out), or remove it."
             )
+        # Made under another name and then renamed: a run that dies here leaves no half of a folder that cannot be resumed.
+        building = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         with disk_errors(str(self.path), "Choose a folder that can be written (--out)."):
-            for folder in (self.checkpoints, self.results, self.pictures):
-                folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "config.json", {"format": FORMAT, **settings, "environment": environment()})
+            for part in (self.checkpoints, self.results, self.pictures):
+                (building / part.name).mkdir(parents=True, exist_ok=True)
+            write_json(building / "config.json", {"format": FORMAT, **settings, "environment": environment()})
+            os.rename(building, self.path)
 
     def compare(self, settings: dict[str, Any]) -> list[str]:
         """Refuse to go on with this run under another configuration.
