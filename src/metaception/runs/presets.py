@@ -65,8 +65,9 @@ _ALL = (
     Preset(
         "imaml-sinusoid",
         "Implicit MAML on sinusoids",
-        IMAML(inner_rate=0.01, strength=0.5),
-        Sinusoids(),
+        IMAML(inner_rate=0.003, strength=0.1, outer_rate=5e-3, outer_schedule="cosine"),
+        Sinusoids(shots=5),
+        _HE,
     ),
     Preset(
         "pretrain-sinusoid",
