@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         args=flags,
         prog=f"metaception train {name}",
         description=f"{PRESETS[name].description}.\n\n{(Train.__doc__ or '').splitlines()[0]}",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     return _train(command, flags)
 

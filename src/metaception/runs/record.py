@@ -19,14 +19,16 @@ class Record:
     """Where rows and snapshots go.
 
     Args:
-        metrics, checkpoints: those of the folder; None for a run in memory.
+        metrics, checkpoints: those of the folder; None for a run in memory, or for a process that does not write.
+        fresh: whether the run starts at its beginning; all processes agree on it.
 
     Attributes:
         rows: the rows of metrics so far.
     """
 
-    def __init__(self, metrics: Metrics | None, checkpoints: Checkpoints | None):
+    def __init__(self, metrics: Metrics | None, checkpoints: Checkpoints | None, *, fresh: bool):
         self._metrics, self._checkpoints = metrics, checkpoints
+        self.fresh = fresh
         self.rows: list[dict[str, Any]] = [] if metrics is None else metrics.rows
 
     @classmethod
@@ -49,7 +51,12 @@ class Record:
             step = -1 if arrays is None else snapshot.step
             checkpoints.discard_after(step)
             metrics = Metrics(folder.path, step, seeds)
-        return cls(metrics, checkpoints), snapshot
+        return cls(metrics, checkpoints, fresh=arrays is None), snapshot
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The latest row; empty before the first."""
+        return self.rows[-1] if self.rows else {}
 
     def write(self, row: dict[str, Any], timing: dict[str, Any]) -> None:
         """Add a row of metrics.

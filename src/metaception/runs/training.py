@@ -155,9 +155,9 @@ def _run(
     steps, log_every, patience = settings["steps"], settings["log_every"], settings["patience"]
     pace = Pace()
     saved = time.monotonic()
-    if not record.rows:
+    if record.fresh:
         snapshot = _note(loop, snapshot, record, settings, pace)
-    shown.update(snapshot.step, record.rows[-1])
+    shown.update(snapshot.step, record.latest)
     while True:
         step = snapshot.step
         received, size = processes.agree(signals.received if signals else 0, pace.size)
@@ -172,7 +172,7 @@ def _run(
         pace.observe(snapshot.step - step, time.monotonic() - began)
         if snapshot.step == boundary:
             snapshot = _note(loop, snapshot, record, settings, pace)
-        shown.update(snapshot.step, record.rows[-1])
+        shown.update(snapshot.step, record.latest)
         if time.monotonic() - saved >= checkpoint_seconds:
             record.save(snapshot)
             saved = time.monotonic()
