@@ -13,9 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from metaception.evaluation.curves import Evaluation
-from metaception.evaluation.published import Published
-
 RESULTS = Path(__file__).parent.parent / "results"
 
 
@@ -57,40 +54,6 @@ class Row:
     machine: str = ""
     command: str = ""
     commit: str = ""
-
-
-def evaluation_rows(
-    experiment: str,
-    method: str,
-    shots: int,
-    evaluation: Evaluation,
-    steps: Sequence[int],
-    *,
-    wall_s: float,
-    published: dict[tuple[str, int, int], Published],
-    paper_method: str | None = None,
-) -> list[Row]:
-    """A row for each number of inner steps."""
-    rows = []
-    for step in steps:
-        paper = published.get((paper_method or method, shots, step))
-        rows.append(
-            Row(
-                experiment=experiment,
-                method=method,
-                setting=f"{shots}-shot step {step}",
-                metric="mse",
-                mean=float(evaluation.mean[step]),
-                ci95=float(evaluation.interval[step]),
-                median=float(evaluation.median[step]),
-                tasks=evaluation.losses.shape[1],
-                seeds=evaluation.losses.shape[0],
-                paper=paper.value if paper else None,
-                source=paper.source if paper else "",
-                wall_s=wall_s,
-            )
-        )
-    return rows
 
 
 def write_csv(name: str, rows: Sequence[Row], command: str | None = None) -> Path:
