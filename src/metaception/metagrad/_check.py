@@ -7,11 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
-from jaxtyping import PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, PyTree
 
-from metaception.core.learner import Learner
+from metaception.core.learner import GradientBased, Learner, Meta
 from metaception.core.metagradient import MetaGradient, Unsuitable
+from metaception.core.task import Task
+from metaception.metagrad._objective import draw as collected
 
 
 def refuse(estimator: MetaGradient, learner: Learner, reason: str, remedy: str) -> Unsuitable:
@@ -64,3 +68,62 @@ def _depends(jaxpr: Any, source: Any) -> bool:
         if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
             reached.update(equation.outvars)
     return any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars)
+
+
+def fill(draw: np.random.Generator, tree: PyTree) -> PyTree:
+    """Random arrays of `tree`'s shapes: normal where it has floats, zeros elsewhere.
+
+    Drawn on the host: compiling a JAX draw for every leaf takes seconds.
+    """
+
+    def one(leaf: Any) -> Any:
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.asarray(draw.standard_normal(leaf.shape) if floating else np.zeros(leaf.shape), leaf.dtype)
+
+    return jax.tree.map(one, tree)
+
+
+def refuse_kinks_at_zero(estimator: MetaGradient, learner: Learner, meta: Meta, task: Task) -> None:
+    """Refuse an inner update whose derivative is finite, but not where an entry of the inner gradient is zero.
+
+    So is Adam's with eps_root=0: the square root of a squared gradient. A single dead unit then makes the meta-gradient not
+    a number. The derivative is taken at random values, once with every second entry of the gradient set to zero.
+
+    Raises:
+        Unsuitable: naming both parties, the reason and the remedy.
+    """
+    if not isinstance(learner, GradientBased):
+        return
+
+    key = jax.random.key(0)
+
+    def signal(meta: Meta, task: Task) -> PyTree:
+        support = collected(learner, key, meta, task).support
+        return learner.inner_gradient(key, meta, learner.init(key, meta, support), support)
+
+    def probe(meta: Meta, task: Task, gradient: PyTree) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+        state = learner.init(key, meta, collected(learner, key, meta, task).support)
+        flat, rebuild = ravel_pytree(gradient)
+
+        def update(flat: Array) -> list[Array]:
+            state_after = learner.inner_update(meta, state, rebuild(flat))
+            return [leaf for leaf in jax.tree.leaves(state_after) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+        def finite(flat: Array) -> Bool[Array, ""]:
+            slopes = jax.jvp(update, (flat,), (jnp.ones_like(flat),))[1]
+            return jnp.all(jnp.array([jnp.all(jnp.isfinite(slope)) for slope in slopes]))
+
+        return finite(flat), finite(flat.at[::2].set(0))
+
+    draw = np.random.default_rng(0)
+    elsewhere, at_zero = jax.jit(probe)(
+        *(fill(draw, tree) for tree in (meta, task, jax.eval_shape(signal, meta, task)))
+    )
+    if elsewhere and not at_zero:
+        raise refuse(
+            estimator,
+            learner,
+            "the derivative of its inner update is not finite where an entry of the inner gradient is zero, so that one dead "
+            "unit would make the whole meta-gradient not a number.",
+            "Give the inner optimiser a positive eps_root (optax.adam(1.0, eps_root=1e-8)), or use FirstOrder.",
+        )

@@ -37,7 +37,9 @@ def objective(
     Args:
         step: the inner step, where an estimator hands in its own version of it.
         loss_at: after the `last` inner step, or the mean over `every` inner step.
-        score_term: add the term through which a sampling learner's own data depends on `meta`. Its value is zero.
+        score_term: weigh the loss with the likelihood ratio of a sampling learner's own data to itself. Its value is one, and
+            its derivatives, of every order, are those through which the draw depends on `meta` (Foerster et al. 2018,
+            "DiCE: The Infinitely Differentiable Monte Carlo Estimator", the operator they call MagicBox).
 
     Returns:
         A surrogate to differentiate, and (the loss itself, the learner's aux).
@@ -55,7 +57,7 @@ def objective(
     surrogate = loss
     if score_term and isinstance(learner, Sampling):
         log_prob = learner.log_prob(meta, task)
-        surrogate = loss + jax.lax.stop_gradient(loss) * (log_prob - jax.lax.stop_gradient(log_prob))
+        surrogate = loss * jnp.exp(log_prob - jax.lax.stop_gradient(log_prob))
     return surrogate, (loss, aux)
 
 

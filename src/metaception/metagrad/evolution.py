@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Iterative, Learner, Meta
@@ -18,10 +19,9 @@ from metaception.metagrad.truncated import check_windows, select
 
 def perturbation(key: PRNGKeyArray, meta: Meta, sigma: float) -> Meta:
     """Gaussian noise of standard deviation `sigma`, of `meta`'s structure."""
-    leaves, structure = jax.tree.flatten(meta)
-    keys = jax.random.split(key, len(leaves))
-    noise = [sigma * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, noise)
+    # One draw for all leaves: a draw for each takes seconds to compile.
+    flat, rebuild = ravel_pytree(meta)
+    return rebuild(sigma * jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def _add(a: PyTree, b: PyTree, scale: float = 1.0) -> PyTree:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from metaception.core.learner import Iterative, Learner, Meta, Sampling
 from metaception.core.metagradient import Estimate, MetaGradient
 from metaception.core.task import Task
-from metaception.metagrad._check import refuse, unseen_leaves
+from metaception.metagrad._check import refuse, refuse_kinks_at_zero, unseen_leaves
 from metaception.metagrad._objective import LossAt, window
 
 
@@ -117,3 +117,4 @@ class Truncated(MetaGradient):
                 "only where a life starts.",
                 "Use Unroll, or PersistentES, which sees a whole life.",
             )
+        refuse_kinks_at_zero(self, learner, meta, task)

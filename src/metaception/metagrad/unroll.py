@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from metaception.core.learner import Descending, Iterative, Learner, Meta, Sampling, Step
 from metaception.core.metagradient import Estimate, MetaGradient
 from metaception.core.task import Task
-from metaception.metagrad._check import refuse, unseen_leaves
+from metaception.metagrad._check import refuse, refuse_kinks_at_zero, unseen_leaves
 from metaception.metagrad._objective import LossAt, differentiate, objective
 
 
@@ -86,6 +86,26 @@ class Unroll(MetaGradient):
                 else "Take the leaf out of the meta-parameters, or let the learner's steps or its loss read it."
             )
             raise refuse(self, learner, f"the outer loss does not depend on {', '.join(unseen)}.", remedy)
+        refuse_kinks_at_zero(self, learner, meta, task)
+        if self.mode == "mixed":
+            self._check_mixed(learner, meta, task)
+
+    def _check_mixed(self, learner: Learner, meta: Meta, task: Task) -> None:
+        def gradient(meta: Meta, task: Task) -> PyTree:
+            return self.estimate(jax.random.key(0), learner, meta, (), task)[0].gradient
+
+        try:
+            jax.jit(gradient).lower(meta, task)
+        except TypeError as error:
+            if "custom_vjp" not in str(error):
+                raise
+            raise refuse(
+                self,
+                learner,
+                "mode='mixed' differentiates the inner gradient in forward mode, and something in the inner loss has a "
+                "reverse rule alone (jax.custom_vjp).",
+                "Use mode='rematerialise', or give it a jax.custom_jvp rule.",
+            ) from error
 
     def _step(self, learner: Learner) -> Step | None:
         if self.mode == "reverse" or not isinstance(learner, Iterative):
@@ -127,7 +147,9 @@ def mixed_mode_step(learner: Descending) -> Step:
             return gradients(parameters, smooth, discrete)[0]
 
         def forward(*arguments: PyTree) -> tuple[PyTree, tuple[PyTree, ...]]:
-            return inner_gradient(*arguments), arguments
+            # Not by inner_gradient itself: differentiated twice inside a scan, a rule that calls itself gets its own
+            # residuals in the wrong order (JAX 0.10 to 0.12).
+            return gradients(*arguments)[0], arguments
 
         def backward(arguments: tuple[PyTree, ...], cotangent: PyTree) -> tuple[PyTree, ...]:
             parameters, smooth, discrete = arguments

@@ -76,7 +76,7 @@ def mlp(
             for index, (k, rows, columns) in enumerate(zip(keys, sizes[:-1], sizes[1:], strict=True))
         ]
 
-    def apply(parameters: list[dict[str, Any]], x: Float[Array, "n {inputs}"]) -> Float[Array, "n {outputs}"]:
+    def apply(parameters: list[dict[str, Any]], x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         for weights in parameters[:-1]:
             x = nonlinear(x @ weights["weight"] + weights["bias"])
         return x @ parameters[-1]["weight"] + parameters[-1]["bias"]
