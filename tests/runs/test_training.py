@@ -84,7 +84,7 @@ def test_no_steps_is_the_initialisation():
 
 def test_training_learns():
     # Predicting zero costs E[A²]/2 = 4.25 on average, for A ~ U(0.1, 5).
-    a = mc.MAML().build(mc.mlp(1, 1, widths=(20, 20), initialiser="he"), mc.Sinusoids())
+    a = mc.MAML(outer_rate=5e-3).build(mc.mlp(1, 1, widths=(20, 20), initialiser="he"), mc.Sinusoids())
     run = mc.train(a, steps=1000, progress=False)
     assert run.rows[-1]["validation_after"][0] < 2.0 < run.rows[-1]["validation_before"][0]
     assert float(run.snapshot.best.loss[0]) == pytest.approx(min(row["validation_after"][0] for row in run.rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -48,7 +50,7 @@ def results_table(all_results: list[Results], title: str) -> Table:
     return table
 
 
-def _cell(curve: dict[str, list[float]], step: int) -> str:
+def _cell(curve: dict[str, Any], step: int) -> str:
     if step >= len(curve["mean"]):
         return ""
     mean, interval = curve["mean"][step], curve["interval"][step]
@@ -60,5 +62,5 @@ def caption(results: Results) -> str:
     over = "seeds" if len(results.seeds) >= 3 else "tasks"
     seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
     tasks = f"{results.curves[0]['tasks']} held-out tasks"
-    which = "best on validation" if results.which == "best" else "last"
-    return f"mean squared error, {tasks} × {seeds}, ± half a 95 % interval over {over}; the {which} meta-parameters"
+    which = "the meta-parameters best on validation" if results.which == "best" else "the last meta-parameters"
+    return f"mean squared error, {tasks} × {seeds}, ± half a 95 % interval over {over}; {which}"

@@ -38,6 +38,11 @@ def unnamed(arrays: dict[str, np.ndarray], shapes: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
+def on_device(tree: PyTree) -> PyTree:
+    """The same arrays on this process's own device, wherever they are: on the host, or copied over many devices."""
+    return jax.tree.map(lambda leaf: leaf if _is_key(leaf) else jnp.asarray(np.asarray(leaf)), tree)
+
+
 def digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The SHA-256 digest of named arrays: names, shapes, types and bytes; [32] bytes."""
     state = hashlib.sha256()

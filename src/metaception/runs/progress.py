@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -33,8 +33,8 @@ class Seen:
     row: dict[str, Any]
 
     def figure(self, name: str) -> float | None:
-        """The mean over the seeds of a column of the row."""
-        return float(np.mean(self.row[name])) if name in self.row else None
+        """The mean over the seeds of a column of the row; not a number where the row has null."""
+        return float(np.mean(np.asarray(self.row[name], float))) if name in self.row else None
 
     @property
     def left(self) -> str:
@@ -107,8 +107,8 @@ class _Clocked(Progress):
 class Lines(_Clocked):
     """A start line, about ten lines of progress, an end line."""
 
-    def __init__(self, stream: IO[str]):
-        self._stream = stream
+    def __init__(self, console: Console):
+        self._console = console
 
     def start(self, what: str, step: int, steps: int) -> None:
         super().start(what, step, steps)
@@ -139,17 +139,18 @@ class Lines(_Clocked):
         return "  ".join(parts)
 
     def _say(self, text: str) -> None:
-        print(text.rstrip(), file=self._stream, flush=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Display(_Clocked):
     """A live display on a terminal."""
 
     def __init__(self, console: Console):
-        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._picture)
+        self._console = console
 
     def start(self, what: str, step: int, steps: int) -> None:
         super().start(what, step, steps)
+        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._picture)
         self._live.start()
 
     def stop(self) -> None:
@@ -180,4 +181,4 @@ def choose(show: bool | None) -> Progress:
     console = Console(stderr=True)
     if console.is_terminal:
         return Display(console)
-    return Lines(console.file) if show else Silent()
+    return Lines(console) if show else Silent()

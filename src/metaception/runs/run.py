@@ -19,6 +19,7 @@ from metaception.core.learner import Iterative, Meta, unroll
 from metaception.core.streams import stream_key
 from metaception.core.task import Examples, TaskDistribution
 from metaception.evaluation.curves import Evaluation, evaluate
+from metaception.runs.arrays import on_device
 from metaception.runs.errors import UsageError
 from metaception.runs.folder import RunFolder
 from metaception.runs.loop import Loop, Snapshot
@@ -206,4 +207,4 @@ def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = N
         )
     step, snapshot = restored
     rows = [row for row in read_rows(where.path / "metrics.jsonl") if row["step"] <= step]
-    return TrainedRun(algorithm, seeds, snapshot, rows, config, where.path)
+    return TrainedRun(algorithm, seeds, on_device(snapshot), rows, config, where.path)

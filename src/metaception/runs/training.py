@@ -16,7 +16,7 @@ import numpy as np
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.task import TaskDistribution
 from metaception.runs import processes
-from metaception.runs.arrays import describe
+from metaception.runs.arrays import describe, on_device
 from metaception.runs.compilation import use_compilation_cache
 from metaception.runs.errors import UsageError, diverged, is_out_of_memory, out_of_memory, stopped
 from metaception.runs.folder import RunFolder
@@ -138,7 +138,8 @@ def train(
         if (in_a_row >= patience).any():
             bad = [s for s, count in zip(all_seeds, in_a_row, strict=True) if count >= patience]
             raise diverged(algorithm, snapshot.step, patience, bad)
-    return TrainedRun(algorithm, all_seeds, snapshot, record.rows, config, Path(folder) if folder is not None else None)
+    where = Path(folder) if folder is not None else None
+    return TrainedRun(algorithm, all_seeds, on_device(snapshot), record.rows, config, where)
 
 
 def _run(

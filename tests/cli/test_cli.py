@@ -1,0 +1,134 @@
+"""The command line from train to cite, in this process, on a preset made tiny."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import metaception as mc
+from metaception.cli.main import main
+
+TINY = (
+    *("--widths", "4", "--meta-batch-size", "2", "--shots", "3", "--queries", "3", "--validation-tasks", "4"),
+    *("--test-shots", "3", "5", "--test-tasks", "6", "--test-steps", "2", "--test-queries", "7"),
+)
+STEPS = ("--steps", "6")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "maml"
+    assert main(["train", "maml-sinusoid", *STEPS, *TINY, "--seeds", "2", "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "pretrain"
+    assert main(["train", "pretrain-sinusoid", *STEPS, *TINY, "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def test_train_leaves_results_and_pictures(trained):
+    results = json.loads((trained / "results" / "test.json").read_text())
+    assert (results["name"], results["method"], results["seeds"], results["step"]) == (
+        "maml-sinusoid",
+        "maml",
+        [0, 1],
+        6,
+    )
+    # 1 × 4 + 4 weights and biases, 4 × 1 + 1 of the output.
+    assert results["parameters"] == 13
+    assert [curve["shots"] for curve in results["curves"]] == [3, 5]
+    assert all(len(curve["mean"]) == 3 and curve["tasks"] == 6 for curve in results["curves"])
+    for name in ("adaptation", "inner_steps", "training"):
+        assert (trained / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_are_those_of_the_library(trained):
+    run = mc.load_run(trained)
+    tasks = mc.Sinusoids(shots=5, queries=7, grid=True)
+    expected = mc.evaluate(run.algorithm, run.metas(), tasks, steps=2, count=6)
+    results = json.loads((trained / "results" / "test.json").read_text())
+    np.testing.assert_allclose(results["curves"][1]["mean"], expected.mean, rtol=1e-6)
+    np.testing.assert_allclose(results["curves"][1]["interval"], expected.interval, rtol=1e-6)
+
+
+def test_a_baseline_gets_its_rate_from_validation_tasks(baseline):
+    results = json.loads((baseline / "results" / "test.json").read_text())
+    assert all(1e-4 <= curve["rate"] <= 0.3 for curve in results["curves"])
+
+
+def test_load_run_rebuilds_flags_and_all(trained):
+    run = mc.load_run(trained)
+    assert run.seeds == [0, 1]
+    assert run.preset.network.widths == (4,)
+    assert run.preset.tasks == mc.Sinusoids(shots=3, queries=3)
+    assert run.adapt([[0.0]], [[1.0]])([[0.5], [1.0]]).shape == (2, 1)
+
+
+def test_evaluate_takes_other_shots_and_steps(trained, capsys):
+    assert main(["evaluate", str(trained), "--shots", "4", "--inner-steps", "1", "--tasks", "5", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"maml-sinusoid │ +13 │ +4 │ +[\d.]+ ± [\d.]+ │ +[\d.]+ ± [\d.]+ │", out)
+    assert "5 held-out tasks × 2 seeds, ± half a 95 % interval over tasks; the meta-parameters best on validation" in out
+
+
+def test_compare_prints_one_table(trained, baseline, capsys):
+    assert main(["compare", str(trained), str(baseline)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        len(re.findall(r"│ maml-sinusoid +│ +13 │", out)) == len(re.findall(r"│ pretrain-sinusoid +│ +13 │", out)) == 2
+    )
+    assert "not comparable" not in out
+
+
+def test_compare_says_when_tasks_differ(trained, tmp_path, capsys):
+    other = tmp_path / "copy"
+    shutil.copytree(trained, other)
+    assert main(["evaluate", str(other), "--seed", "3", "--save"]) == 0
+    assert main(["compare", str(trained), str(other)]) == 0
+    out = capsys.readouterr().out
+    assert "were not tested on the same tasks; the rows are not comparable." in out
+    # Two runs of one preset are told apart by their folders.
+    assert f"│ {trained} " in out
+    assert f"│ {other} " in out
+
+
+def test_plot_draws_again(trained, capsys):
+    picture = trained / "pictures" / "adaptation.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    assert main(["plot", str(trained)]) == 0
+    assert str(picture) in capsys.readouterr().out
+    assert picture.read_bytes() == before
+
+
+def test_cite_prints_the_entries(trained, capsys):
+    assert main(["cite", str(trained)]) == 0
+    assert re.findall(r"@\w+\{(\w+),", capsys.readouterr().out) == ["metaception", "finn2017maml"]
+
+
+def test_resume_goes_on_and_refuses_other_settings(trained, capsys):
+    flags = ["train", "maml-sinusoid", *STEPS, *TINY, "--seeds", "2", "--out", str(trained), "--quiet", "--resume"]
+    assert main(flags) == 0
+    capsys.readouterr()
+    assert main([*flags, "--inner-rate", "0.5", "--amplitude", "1", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "was started with another configuration:\n" in said
+    assert re.search(r"\n  preset\.method\.inner_rate: [\d.]+ -> 0\.5\n", said)
+    assert "\n  preset.tasks.amplitude: [0.1, 5.0] -> [1.0, 2.0]\n" in said
+
+
+def test_a_folder_that_exists_is_refused(trained, capsys):
+    assert main(["train", "maml-sinusoid", *STEPS, *TINY, "--out", str(trained)]) == 2
+    assert f"error: {trained} exists already. Go on with that run (--resume)" in capsys.readouterr().err
+
+
+def test_no_training_at_all_is_a_run_too(tmp_path):
+    folder = tmp_path / "random"
+    assert main(["train", "random-sinusoid", *TINY, "--out", str(folder), "--quiet"]) == 0
+    assert json.loads((folder / "results" / "test.json").read_text())["step"] == 0
+    assert not (folder / "pictures" / "training.png").exists()

@@ -1,0 +1,73 @@
+"""The command line in processes of its own: exit codes after signals, and training in two processes."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from running import cli, environment
+
+import metaception as mc
+
+TINY = (
+    *("--widths", "4", "--meta-batch-size", "4", "--shots", "3", "--queries", "3", "--validation-tasks", "4"),
+    *("--test-shots", "3", "--test-tasks", "6", "--test-steps", "2", "--test-queries", "7"),
+)
+
+
+def _start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "metaception", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_resume_and_sets_the_exit_code(tmp_path, number, code):
+    folder = tmp_path / "run"
+    flags = ["train", "maml-sinusoid", *TINY, "--steps", "10000000", "--log-every", "1000000", "--out", str(folder)]
+    process = _start(*flags)
+    while not (folder / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    said = re.search(
+        r"stopped: SIG\w+: stopped after [\d,]+ of 10,000,000 outer steps, and saved\. To go on:\n  (.*)\n", err
+    )
+    assert said
+    assert said[1] == f"metaception {' '.join(flags)} --resume"
+
+
+def test_two_processes_agree_with_one(tmp_path):
+    flags = ["train", "maml-sinusoid", *TINY, "--steps", "30", "--log-every", "10"]
+    alone = cli(*flags, "--out", str(tmp_path / "alone"))
+    assert alone.returncode == 0, alone.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    joined = ["--distributed", "--coordinator", coordinator, "--processes", "2", "--process"]
+    both = [_start(*flags, "--out", str(tmp_path / "both"), *joined, str(index)) for index in range(2)]
+    said = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    # The second process writes nothing and reports nothing; what it says of its network is not ours.
+    assert "held-out tasks" in said[0][0]
+    assert "held-out tasks" not in said[1][0]
+    one, two = (
+        mc.load_run(tmp_path / "alone"),
+        mc.load_run(tmp_path / "both", mc.load_run(tmp_path / "alone").algorithm),
+    )
+    assert one.step == two.step == 30
+    for mine, theirs in zip(jax.tree.leaves(one.metas("last")), jax.tree.leaves(two.metas("last")), strict=True):
+        scale = np.abs(mine).max()
+        np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5 * scale)
