@@ -1,0 +1,45 @@
+"""The claims of the source documents about MAML on sinusoids: results/claims.csv, .md and pictures.
+
+python experiments/claims.py          # 3 seeds, 70,000 outer steps
+python experiments/claims.py --quick  # a smoke test in a temporary folder
+"""
+
+from __future__ import annotations
+
+import time
+
+import activations
+import periodicity
+import sensitivity
+from report import Report, is_quick
+from training import train
+
+import metaception as mc
+
+
+def main() -> None:
+    """Train what the three claims need, and measure."""
+    quick = is_quick(__doc__)
+    began = time.perf_counter()
+    seeds, steps, count = (2, 20, 4) if quick else (3, 70_000, 600)
+    report = Report("claims", quick)
+    trained = {}
+    for method in (mc.MAML(), mc.Pretrain(), mc.RandomInitialisation()):
+        algorithm = method.build(mc.mlp(1, 1), mc.Sinusoids(), steps=steps)
+        done = 0 if isinstance(method, mc.RandomInitialisation) else steps
+        trained[method.name] = (algorithm, train(algorithm, [done], seeds)[-1])
+    periodicity.run(report, trained, count)
+    sensitivity.run(report, trained, count)
+    if quick:
+        activations.run(report, ["relu"], checkpoints=[0, 20], seeds=seeds, batches=2, count=count)
+    else:
+        checkpoints = [0, 1_000, 5_000, 20_000, 70_000]
+        activations.run(
+            report, list(activations.ACTIVATIONS), checkpoints=checkpoints, seeds=seeds, batches=8, count=count
+        )
+    report.write()
+    print(f"{time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
