@@ -30,7 +30,7 @@ def _add(a: PyTree, b: PyTree, scale: float = 1.0) -> PyTree:
 
 def _weighted_mean(noise: PyTree, weights: Float[Array, "pairs"]) -> PyTree:
     """The mean over pairs of weight × noise; the leaves of `noise` have the pairs along their first axis."""
-    return jax.tree.map(lambda n: jnp.tensordot(weights, n, axes=1) / weights.shape[0], noise)
+    return jax.tree.map(lambda n: jnp.tensordot(weights.astype(n.dtype), n, axes=1) / weights.shape[0], noise)
 
 
 def _check_noise(estimator: Any) -> None:
