@@ -107,17 +107,23 @@ class MetaAlgorithm(eqx.Module):
     def step(self, key: PRNGKeyArray, state: State) -> tuple[State, Info]:
         """One outer step: sample tasks, estimate the meta-gradient on each, aggregate, update.
 
-        A meta-gradient that is not finite never enters the parameters: the step is skipped and counted.
+        A meta-gradient that is not finite never enters the parameters: the step is skipped and counted. An estimator's inner
+        lives stay where they were then, but for those that gave it, which start anew.
         """
         learner, estimator, tasks = self.learner, self.estimator, self.tasks
 
-        def one(shared: tuple[Learner, Meta], mapped: tuple[PRNGKeyArray, PyTree]) -> tuple[Estimate, PyTree]:
+        def one(shared: tuple[Learner, Meta], mapped: tuple[PRNGKeyArray, PyTree]) -> tuple[Estimate, PyTree, PyTree]:
             (learner, meta), (key, slot) = shared, mapped
-            key_task, key_estimate = jax.random.split(key)
-            return estimator.estimate(key_estimate, learner, meta, slot, tasks.sample(key_task))
+            key_task, key_estimate, key_state = jax.random.split(key, 3)
+            task = tasks.sample(key_task)
+            estimate, after = estimator.estimate(key_estimate, learner, meta, slot, task)
+            # An inner life that broke would break every later step too: its slot starts anew.
+            healthy = jnp.isfinite(optax.tree.norm(estimate.gradient))
+            fresh = estimator.init(key_state, learner, meta, task)
+            return estimate, after, jax.tree.map(lambda old, new: jnp.where(healthy, old, new), slot, fresh)
 
         keys = jax.random.split(key, self.meta_batch_size)
-        estimates, slots = self.mapping(one, (learner, state.meta), (keys, state.estimator))
+        estimates, after, kept = self.mapping(one, (learner, state.meta), (keys, state.estimator))
         loss, weights = jax.value_and_grad(self.aggregate)(estimates.loss)
         gradient = jax.tree.map(lambda g: jnp.tensordot(weights.astype(g.dtype), g, axes=1), estimates.gradient)
 
@@ -126,9 +132,9 @@ class MetaAlgorithm(eqx.Module):
         # Zeros instead of the bad gradient, so that not even 0 × nan can reach the parameters through the optimiser.
         clean = jax.tree.map(lambda g: jnp.where(finite, g, 0), gradient)
         updates, outer = self.outer.update(clean, state.outer, state.meta)
-        taken = (optax.apply_updates(state.meta, updates), outer, slots)
+        taken = (optax.apply_updates(state.meta, updates), outer, after)
         meta, outer, slots = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), taken, (state.meta, state.outer, state.estimator)
+            lambda new, old: jnp.where(finite, new, old), taken, (state.meta, state.outer, kept)
         )
         bad = (~finite).astype(jnp.int32)
         state = State(
