@@ -92,7 +92,7 @@ class Supervised(Descending):
         return jax.tree.map(lambda u: self.rate, updates)
 
 
-def mean_squared_error(predictions: Float[Array, "*shape"], targets: Float[Array, "*shape"]) -> Float[Array, ""]:
+def mean_squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, ""]:
     """The mean of (predictions − targets)² over everything.
 
     Raises:

@@ -21,6 +21,8 @@ class Implicit(MetaGradient):
     With F(meta, adapted) = 0 at the solution, d adapted/d meta = −(∂F/∂adapted)⁻¹ ∂F/∂meta, so that
     dL/dmeta = ∂L/∂meta − (∂F/∂meta)ᵀ v, with (∂F/∂adapted)ᵀ v = ∂L/∂adapted. The memory does not grow with inner steps.
     It is as right as the inner problem is solved: stop early, and the estimate is biased.
+    Where ∂F/∂adapted turns out not to be positive definite (the inner loss curves down more than its regulariser curves up),
+    conjugate gradients break down, the estimate is not a number, and the outer step is skipped and counted.
 
     Args:
         cg_steps: iterations of the linear solve at most; iMAML takes 5.
@@ -58,10 +60,16 @@ class Implicit(MetaGradient):
         structure = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), adapted)
         tags = frozenset({lx.positive_semidefinite_tag}) if self.symmetric else frozenset()
         operator = lx.FunctionLinearOperator(transposed, structure, tags)
+        # Of length one, so that the tolerance is relative to all of it: entry by entry, a dead unit's exact zero in the right-
+        # hand side would be compared with zero. (A right-hand side of zeros stays one.)
+        length = jnp.sqrt(_dot(pull, pull))
+        scale = jnp.where(length > 0, length, 1.0)
+        unit = jax.tree.map(lambda p: p / scale, pull)
         # A few steps are meant to stop short of the tolerance, so that is not an error.
-        solution = lx.linear_solve(operator, pull, self._solver(adapted), throw=False)
+        solution = lx.linear_solve(operator, unit, self._solver(adapted), throw=False)
+        solved = jax.tree.map(lambda v: scale * v, solution.value)
         back = jax.vjp(lambda meta: learner.optimality(meta, adapted, task.support), meta)[1]
-        gradient = jax.tree.map(lambda a, b: a - b, direct, back(solution.value)[0])
+        gradient = jax.tree.map(lambda a, b: a - b, direct, back(solved)[0])
         return Estimate(gradient, loss, aux), state
 
     def check(self, learner: Learner, meta: Meta, task: Task) -> None:
@@ -101,10 +109,10 @@ class Implicit(MetaGradient):
 
     def _solver(self, adapted: Adapted) -> lx.AbstractLinearSolver:
         if self.symmetric:
-            return lx.CG(rtol=self.tolerance, atol=0.0, max_steps=self.cg_steps, stabilise_every=None)
+            return lx.CG(rtol=self.tolerance, atol=self.tolerance, max_steps=self.cg_steps, stabilise_every=None)
         size = sum(leaf.size for leaf in jax.tree.leaves(adapted))
         return lx.GMRES(
-            rtol=self.tolerance, atol=0.0, max_steps=self.cg_steps, restart=min(size, max(1, self.cg_steps))
+            rtol=self.tolerance, atol=self.tolerance, max_steps=self.cg_steps, restart=min(size, max(1, self.cg_steps))
         )
 
     @staticmethod

@@ -1,0 +1,180 @@
+"""The common table of methods: every method joins as a row. And what ties them to each other, as identities."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import metaception as mc
+from metaception.learners.supervised import mean_squared_error
+from metaception.methods.method import Method
+
+METHODS = {
+    "maml": mc.MAML(inner_rate=0.05),
+    "fomaml": mc.FOMAML(inner_rate=0.05),
+    "reptile": mc.Reptile(inner_rate=0.05, inner_steps=4, inner_batch_size=5),
+    "meta_sgd": mc.MetaSGD(inner_rate=0.05),
+    "anil": mc.ANIL(inner_rate=0.05),
+    "imaml": mc.IMAML(inner_rate=0.01, inner_steps=8),
+    "pretrain": mc.Pretrain(),
+    "oracle": mc.Oracle(),
+    "random": mc.RandomInitialisation(),
+}
+
+
+def build(method: Method, **changes) -> mc.MetaAlgorithm:
+    tasks = mc.Sinusoids(shots=10, amplitude=(1.0, 2.0), phase=(0.0, 0.5), told=method.name == "oracle")
+    model = mc.mlp(3 if method.name == "oracle" else 1, 1, widths=(16,), initialiser="he")
+    return method.build(model, tasks, steps=400, **changes)
+
+
+def test_every_method_is_in_the_table():
+    ours = {c.name for c in all_methods(Method) if c.__module__.startswith("metaception.")}
+    assert ours == set(METHODS)
+
+
+def all_methods(kind):
+    for child in kind.__subclasses__():
+        yield child
+        yield from all_methods(child)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_learns_a_small_problem_and_compiles_once(name):
+    algorithm = build(METHODS[name])
+    traces = []
+
+    @jax.jit
+    def stretch(state, keys):
+        traces.append(1)
+        return jax.lax.scan(lambda state, key: algorithm.step(key, state), state, keys)
+
+    state = eqx.filter_jit(algorithm.init)(jax.random.key(0))
+    state, first = stretch(state, jax.random.split(jax.random.key(1), 200))
+    state, second = stretch(state, jax.random.split(jax.random.key(2), 200))
+    assert len(traces) == 1
+    assert int(state.step) == 400
+    assert int(state.skipped) == 0
+    # From a random start to the end of 400 steps: the last 50 losses against the first 20, averaged.
+    assert float(second.loss[-50:].mean()) < 0.9 * float(first.loss[:20].mean())
+    # The protocol: adapt to new data, predict on new inputs.
+    task = algorithm.tasks.sample(jax.random.key(3))
+    adapted = algorithm.adapt(jax.random.key(4), state.meta, task.support)
+    assert algorithm.predict(adapted, task.query.inputs).shape == task.query.targets.shape
+
+
+def gradient_and_task(method, seed=0):
+    """The method's meta-gradient on one task, and what went in."""
+    algorithm = build(method)
+    meta = algorithm.learner.init_meta(jax.random.key(seed))
+    task = algorithm.tasks.sample(jax.random.key(seed + 1))
+    return eqx.filter_jit(algorithm.meta_gradient)(jax.random.key(2), meta, task).gradient, algorithm, meta, task
+
+
+def joint_gradient(algorithm, parameters, examples):
+    def loss(parameters):
+        return mean_squared_error(algorithm.learner.model.apply(parameters, examples.inputs), examples.targets)
+
+    return jax.grad(loss)(parameters)
+
+
+def assert_close(left, right, rtol):
+    """Relative to the largest entry of each leaf."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max())), left, right
+    )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("method", [mc.MAML(inner_steps=0), mc.FOMAML(inner_steps=0), mc.Pretrain()])
+def test_without_inner_steps_it_is_joint_training(method):
+    gradient, algorithm, meta, task = gradient_and_task(method)
+    assert_close(gradient, joint_gradient(algorithm, meta, task.query), 1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_reptile_with_one_step_is_joint_training_on_the_support():
+    # φ = θ − α∇L(θ, support), so the displacement is α times that gradient.
+    gradient, algorithm, meta, task = gradient_and_task(mc.Reptile(inner_rate=0.01, inner_steps=1, inner_batch_size=0))
+    expected = jax.tree.map(lambda g: 0.01 * g, joint_gradient(algorithm, meta, task.support))
+    assert_close(gradient, expected, 1e-10)
+
+
+@pytest.mark.usefixtures("float64")
+def test_meta_sgd_with_all_rates_at_alpha_moves_the_initialisation_as_maml_does():
+    exact, *_ = gradient_and_task(mc.MAML(inner_rate=0.03))
+    ours, *_ = gradient_and_task(mc.MetaSGD(inner_rate=0.03))
+    assert_close(ours.initialisation, exact, 1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_first_order_maml_is_the_query_gradient_at_the_adapted_parameters():
+    gradient, algorithm, meta, task = gradient_and_task(mc.FOMAML(inner_rate=0.03))
+    adapted = jax.tree.map(lambda p, g: p - 0.03 * g, meta, joint_gradient(algorithm, meta, task.support))
+    assert_close(gradient, joint_gradient(algorithm, adapted, task.query), 1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_anil_adapts_the_last_layer_alone():
+    algorithm = build(mc.ANIL(inner_rate=0.1, inner_steps=3))
+    meta = algorithm.learner.init_meta(jax.random.key(0))
+    task = algorithm.tasks.sample(jax.random.key(1))
+    adapted = algorithm.adapt(jax.random.key(2), meta, task.support)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, adapted[:-1], meta[:-1]))
+    # The head's first step is that of MAML, and it does move.
+    one = build(mc.ANIL(inner_rate=0.1)).adapt(jax.random.key(2), meta, task.support)[-1]
+    step = jax.tree.map(lambda p, g: p - 0.1 * g, meta, joint_gradient(algorithm, meta, task.support))[-1]
+    assert_close(one, step, 1e-12)
+    assert float(jnp.abs(one["weight"] - meta[-1]["weight"]).max()) > 1e-3
+
+
+@pytest.mark.usefixtures("float64")
+def test_implicit_maml_approaches_the_long_unroll_of_its_proximal_problem():
+    # Rajeswaran et al. 2019: at the inner solution the implicit gradient is the unrolled one, whatever the way there. The
+    # error must fall as the inner problem is solved more exactly.
+    errors = []
+    for steps in (20, 2000):
+        method = mc.IMAML(inner_rate=0.005, inner_steps=steps, strength=2.0, cg_steps=60)
+        implicit, algorithm, meta, task = gradient_and_task(method)
+        key = jax.random.key(2)
+        long = jax.jit(lambda m, t, k, a=algorithm: mc.Unroll().estimate(k, a.learner, m, (), t)[0].gradient)
+        unrolled = long(meta, task, key)
+        norm = sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(unrolled)) ** 0.5
+        gap = sum(
+            float(jnp.sum((a - b) ** 2)) for a, b in zip(*map(jax.tree.leaves, (implicit, unrolled)), strict=True)
+        )
+        errors.append(gap**0.5 / norm)
+    assert errors[1] < 1e-5
+    assert errors[0] > 100 * errors[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mc.MAML(inner_rate=-0.1), "maml: inner_rate=-0.1; expected a finite step size, not negative."),
+        (lambda: mc.MAML(outer_rate=float("nan")), "maml: outer_rate=nan; expected a finite step size, not negative."),
+        (lambda: mc.FOMAML(inner_steps=-1), "fomaml: inner_steps=-1; expected 0 or more."),
+        (lambda: mc.MAML(meta_batch_size=0), "meta_batch_size=0; an outer step needs at least one task."),
+        (lambda: mc.IMAML(strength=0.0), "imaml: strength=0.0; the proximal term needs a positive weight."),
+        (lambda: mc.IMAML(cg_steps=0), "Implicit: cg_steps=0; the solve needs at least one step."),
+        (
+            lambda: mc.Reptile(inner_steps=0),
+            "without an inner step nothing is displaced. Set inner_steps to at least 1.",
+        ),
+        (lambda: mc.MAML(mapping="quick"), "unknown mapping 'quick'; expected one of: auto, sequential, vectorised, "),
+        (lambda: mc.MAML(mapping="chunked:0"), "unknown mapping 'chunked:0'; expected one of: auto"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(make, message):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 (the text is compared whole below)
+        build(make())
+    assert message in str(refused.value)
+
+
+def test_targets_of_another_shape_than_the_outputs_are_refused():
+    # Broadcasting [n] against [n, 1] would silently compare every pair.
+    flat = mc.ArrayTasks(*(np.zeros(shape) for shape in ((3, 5, 1), (3, 5), (3, 5, 1), (3, 5))))
+    with pytest.raises(ValueError, match=r"predictions \(5, 1\) and targets \(5,\) differ in shape") as refused:
+        mc.MAML().build(mc.mlp(1, 1, widths=(4,)), flat)
+    assert "y[:, None]" in str(refused.value)
