@@ -41,7 +41,7 @@ types: $(VENV)/.dev  ## mypy over src
 	@$(BIN)/mypy
 
 docs: $(VENV)/.dev  ## build the documentation into site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would silence the warnings that strict counts
 
 unit: $(VENV)/.dev  ## the tests
 	@$(BIN)/pytest -n $(WORKERS) --durations=8

@@ -19,7 +19,7 @@ def site(tmp_path_factory):
     # A proxy that refuses: whatever asks for the network while building fails.
     refusing = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
         env=os.environ | refusing | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
