@@ -38,7 +38,9 @@ class Supervised(Descending):
     Attributes:
         model: the model.
         loss_function: `(predictions, targets) -> scalar`, for the inner and the outer loss.
-        optimizer: the inner optimiser, any of optax's.
+        optimizer: the inner optimiser, any of optax's. One that takes roots of squared gradients (Adam, RMSProp) needs a
+            positive `eps_root`, or `eps_in_sqrt`, where an estimator differentiates through its update: a dead unit's zero
+            gradient otherwise makes the whole meta-gradient not a number, and `check` refuses it.
         rate: what the inner optimiser's updates are multiplied with; the step size where the optimiser is `optax.sgd(1.0)`.
         steps: inner steps.
         batch_size: examples an inner step, in turn through the shuffled support set; None for all of it.
