@@ -43,10 +43,9 @@ def run(
         maml, fomaml = mc.MAML().build(model, mc.Sinusoids()), mc.FOMAML().build(model, mc.Sinusoids())
         metas = train(maml, checkpoints, seeds)
         keys = jax.random.split(stream_key(0, "test"), (batches, TASKS))
-        compare = eqx.filter_jit(_meta_gradients)
         curves[activation] = []
         for step, meta in zip(checkpoints, metas, strict=True):
-            found = compare(maml, fomaml, ACTIVATIONS[activation], meta, keys)
+            found = _meta_gradients(maml, fomaml, ACTIVATIONS[activation], meta, keys)
             cells = []
             for measure in MEASURES:
                 mean, ci95 = over_seeds(np.asarray(found[measure]).mean(axis=1))
@@ -72,6 +71,7 @@ def run(
     report.picture("activations", _draw(checkpoints, curves))
 
 
+@eqx.filter_jit
 def _meta_gradients(
     maml: mc.MetaAlgorithm, fomaml: mc.MetaAlgorithm, activation: Activation, metas: Any, keys: Any
 ) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _draw(trained: dict[str, tuple[mc.MetaAlgorithm, Any]], tuned: dict[tuple[st
             whole = mc.Sinusoids(SHOTS, 200, amplitude=(4.0, 4.0), grid=True).sample(jax.random.key(2))
             axis.axvspan(*HALVES[seen], color="0.92", zorder=0)
             axis.plot(x, whole.query.targets, "k-", lw=1, label="truth")
-            fits = eqx.filter_jit(_fits)(algorithm.learner, meta, task.support, x)
+            fits = _fits(algorithm.learner, meta, task.support, x)
             for steps, style in ((0, ":"), (1, "--"), (10, "-")):
                 color = "C0" if name == "maml" else "C1"
                 axis.plot(x, np.asarray(fits[steps]), style, color=color, label=f"{steps} steps")
@@ -90,6 +90,7 @@ def _draw(trained: dict[str, tuple[mc.MetaAlgorithm, Any]], tuned: dict[tuple[st
     return drawn
 
 
+@eqx.filter_jit
 def _fits(learner: Any, meta: Any, support: mc.Examples, x: Any) -> Any:
     """The curve at `x` after 0, 1, …, 10 inner steps: [11, n, 1]."""
     key = jax.random.key(0)

@@ -40,16 +40,21 @@ def over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def figure(value: float, ci95: float | None = None) -> str:
-    """A number as a table shows it: three significant digits, with its interval."""
+    """A number as a table shows it: three significant digits; beside an interval, the digits that the interval leaves."""
 
-    def short(number: float) -> str:
+    def short(number: float, digits: int) -> str:
         if number == 0 or not math.isfinite(number):
             return f"{number:g}"
-        if not 1e-3 <= abs(number) < 1e5:
+        if not 1e-4 <= abs(number) < 1e5:
             return f"{number:.1e}"
-        return f"{number:.{max(0, 2 - math.floor(math.log10(abs(number))))}f}"
+        return f"{number:.{max(0, digits - 1 - math.floor(math.log10(abs(number))))}f}"
 
-    return short(value) if ci95 is None or not math.isfinite(ci95) else f"{short(value)} ± {short(ci95)}"
+    if ci95 is None or not math.isfinite(ci95) or ci95 == 0:
+        return short(value, 3)
+    spread = short(ci95, 2)
+    if "e" in spread or abs(value) < 1e-4:
+        return f"{short(value, 3)} ± {spread}"
+    return f"{value:.{len(spread.partition('.')[2])}f} ± {spread}"
 
 
 class Report:

@@ -34,7 +34,7 @@ def run(report: Report, trained: dict[str, tuple[mc.MetaAlgorithm, Any]], count:
     tasks = jax.vmap(mc.Sinusoids(queries=100, grid=True).sample)(jax.random.split(stream_key(0, "test"), count))
     lines, curves = [], {}
     for name, (algorithm, metas) in trained.items():
-        found, curve = eqx.filter_jit(_measure)(algorithm, metas, tasks)
+        found, curve = _measure(algorithm, metas, tasks)
         curves[name] = np.asarray(curve).mean(axis=(0, 1))
         cells = []
         for measure in MEASURES:
@@ -64,6 +64,7 @@ def run(report: Report, trained: dict[str, tuple[mc.MetaAlgorithm, Any]], count:
     report.picture("sensitivity", drawn)
 
 
+@eqx.filter_jit
 def _measure(algorithm: mc.MetaAlgorithm, metas: Any, tasks: mc.Task) -> tuple[Sensitivity, Any]:
     """Both analyses for every seed and task: leaves [seeds, tasks, ...]."""
     loss = algorithm.learner.fit_loss
