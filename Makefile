@@ -46,6 +46,9 @@ docs: $(VENV)/.dev  ## build the documentation into site/
 unit: $(VENV)/.dev  ## the tests
 	@$(BIN)/pytest -n $(WORKERS) --durations=8
 
+notebook: $(VENV)/.dev  ## execute the students' notebook anew from its script
+	@$(BIN)/python docs/notebooks/execute.py
+
 format: $(VENV)/.dev  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix --quiet .; $(BIN)/ruff format --quiet .
 
