@@ -73,7 +73,9 @@ def test_evaluate_takes_other_shots_and_steps(trained, capsys):
     assert main(["evaluate", str(trained), "--shots", "4", "--inner-steps", "1", "--tasks", "5", "--seed", "3"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"maml-sinusoid │ +13 │ +4 │ +[\d.]+ ± [\d.]+ │ +[\d.]+ ± [\d.]+ │", out)
-    assert "5 held-out tasks × 2 seeds, ± half a 95 % interval over tasks; the meta-parameters best on validation" in out
+    assert (
+        "5 held-out tasks × 2 seeds, ± half a 95 % interval over tasks; the meta-parameters best on validation" in out
+    )
 
 
 def test_compare_prints_one_table(trained, baseline, capsys):

@@ -110,5 +110,5 @@ def test_big_arrays_are_arguments_not_constants_of_the_program():
     loop = _loop(a)
     snapshot = loop.start()
     text = loop._advance.lower(snapshot.state, snapshot.sums, snapshot.taken, loop._constants, np.int32(1)).as_text()
-    assert "tensor<500x40x1xf32>" in text.split("{", 2)[2].split("\n", 2)[0] + text
+    assert "tensor<500x40x1xf32>" in text
     assert not any("constant" in line and "500x40x1" in line for line in text.splitlines())

@@ -21,7 +21,7 @@ class ANIL(Method):
     """MAML whose inner loop adapts the last layer alone, in training and at meta-test.
 
     Attributes:
-        inner_rate: α.
+        inner_rate: α, the inner step size.
         inner_steps: gradient steps on the support set.
 
     Raghu et al. 2020, section 4.

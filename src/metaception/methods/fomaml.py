@@ -21,7 +21,7 @@ class FOMAML(Method):
     """MAML without second derivatives: the meta-gradient is the query gradient at the adapted parameters.
 
     Attributes:
-        inner_rate: α.
+        inner_rate: α, the inner step size.
         inner_steps: gradient steps on the support set.
     """
 

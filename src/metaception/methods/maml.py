@@ -23,7 +23,7 @@ class MAML(Method):
     θ ← θ − β ∇θ Σᵢ Lᵢ(θ − α ∇Lᵢ(θ, supportᵢ), queryᵢ), with Adam outside.
 
     Attributes:
-        inner_rate: α.
+        inner_rate: α, the inner step size.
         inner_steps: gradient steps on the support set.
         memory: how the inner loop is differentiated: reverse, rematerialise or mixed (less memory, same gradient).
 
