@@ -40,12 +40,13 @@ def move(setting: tuple[Any, Any], x: Any, a: Any) -> Any:
 
 def worlds(key: Any, *, shots: int, queries: int) -> tuple[mc.Task, mc.Task]:
     """The same sinusoid as a regression task and as worlds to act in."""
-    plain = mc.Sinusoids(shots, queries, amplitude=AMPLITUDES).sample(key)
-    told = mc.Sinusoids(shots, queries, amplitude=AMPLITUDES, told=True).sample(key)
+    families = (mc.Sinusoids(shots, queries, amplitude=AMPLITUDES, told=told) for told in (False, True))
+    plain, told = (jax.jit(family.sample)(key) for family in families)
     both = (World(half.inputs[:, :1], (half.inputs[0, 1], half.inputs[0, 2])) for half in told)
     return plain, mc.Task(*both)
 
 
+@eqx.filter_jit
 def gradient(learner: mc.Learner, meta: Any, task: mc.Task, key: Any, *, score_term: bool = True) -> Any:
     """The meta-gradient by `Unroll`, flattened."""
     return ravel_pytree(mc.Unroll(score_term=score_term).estimate(key, learner, meta, (), task)[0].gradient)[0]
@@ -69,7 +70,7 @@ def exact(learner: GaussianPolicy, meta: Any, task: mc.Task, nodes: int) -> Any:
 
 def run(report: Report, *, draws: int, chunk: int, rates: tuple[float, ...], most: int) -> None:
     """Deterministic policies, then Gaussian ones: by sampling, and against regression."""
-    meta = MODEL.init(jax.random.key(1))
+    meta = jax.jit(MODEL.init)(jax.random.key(1))
     _deterministic(report, meta)
     _sampled(report, meta, draws, chunk)
     _gaps(report, meta, rates, most)

@@ -30,16 +30,21 @@ METHODS: dict[str, tuple[Any, mc.Sinusoids]] = {
 MEASURES = ("cosine", "share", "inner", "squared_norm", "cosine_between_tasks", "share_between_tasks")
 
 
-def run(report: Report, *, checkpoints: Sequence[int], seeds: int, count: int) -> None:
-    """Train each method from the same initialisations, and measure on `count` test tasks at the checkpoints."""
+def run(report: Report, names: Sequence[str], *, checkpoints: Sequence[int], seeds: int, count: int) -> None:
+    """Train the methods `names` from the same initialisations, and measure on `count` test tasks at the checkpoints."""
     model = mc.mlp(1, 1, initialiser="he")
     tasks = jax.jit(jax.vmap(SPLIT.sample))(jax.random.split(stream_key(0, "test"), count))
     lines, curves = [], {}
-    for name, (method, trained_on) in METHODS.items():
+
+    def loss(parameters: Any, examples: mc.Examples) -> Any:
+        return mc.mean_squared_error(model.apply(parameters, examples.inputs), examples.targets)
+
+    for name in names:
+        method, trained_on = METHODS[name]
         algorithm = method.build(model, trained_on, steps=checkpoints[-1])
         curves[name] = []
         for step, metas in zip(checkpoints, train(algorithm, checkpoints, seeds), strict=True):
-            found = _measure(algorithm.learner.fit_loss, metas, tasks)
+            found = _measure(loss, metas, tasks)
             summary = {measure: over_seeds(np.asarray(found[measure])) for measure in MEASURES}
             report.rows += [
                 Row("alignment", name, f"outer step {step}", measure, mean, ci95, tasks=count, seeds=seeds)

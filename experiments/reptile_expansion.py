@@ -143,10 +143,10 @@ def main() -> None:
             expansion(report, gradients=(2, 3, 4), rates=RATES, seeds=5, count=20)
     jax.config.update("jax_disable_most_optimizations", quick)
     if quick:
-        gradient_alignment.run(report, checkpoints=[0, 10], seeds=2, count=4)
+        gradient_alignment.run(report, ["joint_sgd", "maml"], checkpoints=[0, 10], seeds=2, count=4)
     else:
         checkpoints = [0, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000]
-        gradient_alignment.run(report, checkpoints=checkpoints, seeds=3, count=600)
+        gradient_alignment.run(report, list(gradient_alignment.METHODS), checkpoints=checkpoints, seeds=3, count=600)
     report.write()
     print(f"{time.perf_counter() - began:.0f} s")
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,9 @@ def test_quick(name, tmp_path):
         rows = list(csv.DictReader(file))
     assert {(row["experiment"], row["method"]) for row in rows} >= EXPECTED[name]
     assert all(row["mean"] and row["machine"] and row["command"] for row in rows)
-    # Each table of the page was filled.
-    page = table.with_suffix(".md").read_text()
-    assert page.count("| --- |") == page.count("<!-- end -->") > 0
+    # Each table of the page was filled anew.
+    pages = (table.with_suffix(".md"), ROOT / "results" / table.with_suffix(".md").name)
+    new, old = (re.findall(r"<!-- table .*?<!-- end -->", page.read_text(), flags=re.DOTALL) for page in pages)
+    assert new
+    assert all("| --- |" in here and here != there for here, there in zip(new, old, strict=True))
     assert {path: path.stat().st_mtime_ns for path in (ROOT / "results").rglob("*")} == before
