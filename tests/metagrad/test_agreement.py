@@ -3,7 +3,7 @@
 `TABLE` is the table. Each cell names its oracle (tests/oracles.py); a cell that is missing fails `test_no_cell_is_missing`.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -229,23 +229,39 @@ def test_no_cell_is_missing():
     assert modes == {"reverse", "rematerialise", "mixed"}
 
 
+@cache
+def expected(what, steps, oracle):
+    """An oracle's gradients on both tasks of a problem, computed once for all estimators that share it: [2, P]."""
+    given = problem(what) if steps is None else problem(what).with_steps(steps)
+    tasks = [jax.tree.map(lambda a, i=i: a[i], given.tasks) for i in range(2)]
+    return np.array([ravel_pytree(oracle(given, task))[0] for task in tasks])
+
+
 @cells(Exact)
 def test_equals_its_oracle(how, what):
-    """On two tasks at once, compiled and vectorised; and the same numbers on one of them, uncompiled."""
+    """Compiled, and vectorised over two tasks: [2, estimates, P]."""
     cell, given, estimator = look_up(how, what)
     estimator.check(given.learner, given.meta, given.task)
-
-    def run(task, count):
-        return estimates(estimator, given, task, KEY, count)
-
-    count, tasks = len(cell.oracles), [jax.tree.map(lambda a, i=i: a[i], given.tasks) for i in range(2)]
-    actual = jax.jit(jax.vmap(partial(run, count=count)))(given.tasks)
-    expected = np.array([[ravel_pytree(oracle(given, task))[0] for oracle in cell.oracles] for task in tasks])
-    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(run(given.task, 1), actual[0, :1], rtol=1e-9, atol=1e-12)
+    run = partial(estimates, estimator, given, key=KEY, count=len(cell.oracles))
+    oracle = np.stack([expected(what, cell.steps, each) for each in cell.oracles], axis=1)
+    np.testing.assert_allclose(jax.jit(jax.vmap(run))(given.tasks), oracle, rtol=1e-6, atol=1e-8)
     # The problem must be able to tell: no oracle is zero everywhere, and no two tasks look alike.
-    assert np.abs(expected).max(axis=-1).min() > 1e-3
-    assert not np.allclose(*expected, rtol=0.01)
+    assert np.abs(oracle).max(axis=-1).min() > 1e-3
+    assert not np.allclose(*oracle, rtol=0.01)
+
+
+@pytest.mark.parametrize("how", ESTIMATORS)
+def test_uncompiled_compiled_and_vectorised_agree(how):
+    """To the rounding error, and whether the estimate is drawn or not."""
+    what = next(what for what in ("rule", "proximal") if not isinstance(TABLE[how][what], Refused))
+    given = problem(what)
+    estimator = ESTIMATORS[how](given.loss_at)
+    run = partial(estimates, estimator, given, key=KEY)
+    tasks = [jax.tree.map(lambda a, i=i: a[i], given.tasks) for i in range(2)]
+    compiled = jax.jit(run)
+    one_by_one = [compiled(task) for task in tasks]
+    np.testing.assert_allclose(run(tasks[0]), one_by_one[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.vmap(run))(given.tasks), one_by_one, rtol=1e-9, atol=1e-12)
 
 
 @cells(Exact)
