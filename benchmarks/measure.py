@@ -177,8 +177,12 @@ def _peak(implementation: Implementation, steps: int) -> float:
         assert found
         return int(found[1])
 
-    # What earlier steps freed goes back to the system, and the mark down to what is held now.
-    ctypes.CDLL(None).malloc_trim(0)
+    # From here on what is freed goes back to the system at once, in every thread (M_TRIM_THRESHOLD is -1): one step does so
+    # with what earlier steps left behind. Then the mark goes down to what is held now.
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-1, 1 << 16)
+    implementation.run(1)
+    libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = mark()
     implementation.run(steps)

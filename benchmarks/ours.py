@@ -39,7 +39,7 @@ class Ours(Implementation):
     def __init__(self, name: str, workload: Workload):
         self.algorithm = algorithm(name, workload)
         self.workload = workload
-        # Adam starts from zeros and so do the counters; drawing the parameters that these replace would be compiled for nothing.
+        # Adam and the counters start from zeros; drawing parameters only to replace them would be compiled for nothing.
         shapes = jax.eval_shape(self.algorithm.init, jax.random.key(0))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         self.state = zeros._replace(meta=self._tree(work.parameters(workload)))
