@@ -59,7 +59,7 @@ reproduce: $(VENV)/.core  ## every number in results/, about an hour on 2 cores
 	$(BIN)/python experiments/hessian.py
 
 benchmark: $(VENV)/.core  ## speed and memory beside PyTorch and higher (installs both)
-	@$(PIP) install '.[peers]'
+	@$(PIP) install --no-build-isolation -e '.[peers]'
 	$(BIN)/python benchmarks/sinusoid.py
 
 pins: pyproject.toml  ## renew requirements/*.txt (needs uv)

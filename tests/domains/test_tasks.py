@@ -121,8 +121,10 @@ def test_the_oracle_is_told_amplitude_and_phase():
         (lambda: mc.Lines(queries=-1), "Lines: shots=5, queries=-1; a task needs at least one of each."),
         (
             lambda: mc.Sinusoids(amplitude=(5.0, 0.1)),
-            r"Sinusoids: amplitude=\(5.0, 0.1\); expected \(low, high\), low first.",
+            r"Sinusoids: amplitude=\(5.0, 0.1\); expected \(low, high\), low first, both finite.",
         ),
+        (lambda: mc.Sinusoids(phase=(float("nan"), 1.0)), r"phase=\(nan, 1.0\); expected"),
+        (lambda: mc.Lines(noise=-1.0), "Lines: noise=-1.0; expected a finite standard deviation, 0 or more."),
     ],
 )
 def test_impossible_families_are_refused(make, message):

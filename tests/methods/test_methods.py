@@ -178,3 +178,30 @@ def test_targets_of_another_shape_than_the_outputs_are_refused():
     with pytest.raises(ValueError, match=r"predictions \(5, 1\) and targets \(5,\) differ in shape") as refused:
         mc.MAML().build(mc.mlp(1, 1, widths=(4,)), flat)
     assert "y[:, None]" in str(refused.value)
+
+
+def test_tasks_that_ignore_their_key_are_refused():
+    def same(key):
+        del key
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1)), jnp.float32)
+        return mc.Task(mc.Examples(x, x), mc.Examples(x, x))
+
+    with pytest.raises(ValueError, match="does not depend on the key, so every task would be the same one"):
+        mc.MAML().build(mc.mlp(1, 1, widths=(4,)), mc.FunctionTasks(same))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "message"),
+    [(2, (3, 5, 1), r"of shape \(5, 1\), one example a row."), (1, (3, 5), r"\(5,\), one example a row. Give every")],
+)
+def test_a_model_that_cannot_take_the_inputs_is_refused(inputs, shape, message):
+    tasks = mc.ArrayTasks(*(np.zeros(shape) for _ in range(4)))
+    with pytest.raises(ValueError, match=message):
+        mc.MAML().build(mc.mlp(inputs, 1, widths=(4,)), tasks)
+
+
+def test_arrays_that_are_not_finite_are_refused():
+    bad = np.zeros((3, 5, 1))
+    bad[1, 2] = np.nan
+    with pytest.raises(ValueError, match="query_targets has entries that are not finite"):
+        mc.ArrayTasks(*(np.zeros((3, 5, 1)) for _ in range(3)), bad)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from metaception.core.learner import Adapted, Learner, Meta
 from metaception.core.mapping import Mapping
 from metaception.core.metagradient import Estimate, MetaGradient
-from metaception.core.task import Task, TaskDistribution
+from metaception.core.task import Task, TaskDistribution, check_tasks
 
 
 class State(NamedTuple):
@@ -85,6 +85,7 @@ class MetaAlgorithm(eqx.Module):
         if self.meta_batch_size < 1:
             raise ValueError(f"meta_batch_size={self.meta_batch_size}; an outer step needs at least one task.")
         self.mapping.check(self.meta_batch_size)
+        check_tasks(self.tasks)
         key_meta, key_task = jax.random.split(jax.random.key(0))
         # Shapes alone do for nearly all of it, so this costs milliseconds whatever the size of the model.
         meta = jax.eval_shape(self.learner.init_meta, key_meta)

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
+
+from metaception.core.tracing import depends
 
 
 class Examples(NamedTuple):
@@ -46,6 +49,21 @@ class TaskDistribution(eqx.Module):
         Args:
             key: PRNG key; the same key gives the same task.
         """
+
+
+def check_tasks(tasks: TaskDistribution) -> None:
+    """Refuse tasks that ignore the key that they are drawn by.
+
+    Raises:
+        ValueError: where every key gives the same task, as with numpy's random numbers, which are drawn once, when JAX
+            traces the function.
+    """
+    traced = jax.make_jaxpr(tasks.sample)(jax.random.key(0)).jaxpr
+    if not depends(traced, traced.invars[0]):
+        raise ValueError(
+            f"{type(tasks).__name__}: what is sampled does not depend on the key, so every task would be the same one. Draw "
+            "with jax.random and the key; numpy's random numbers are drawn once, when the function is compiled."
+        )
 
 
 class FunctionTasks(TaskDistribution):
@@ -87,7 +105,8 @@ class ArrayTasks(TaskDistribution):
         query_targets: array [tasks, queries, ...].
 
     Raises:
-        ValueError: where the arrays do not agree on the number of tasks, or inputs and targets on the number of rows.
+        ValueError: where the arrays do not agree on the number of tasks, or inputs and targets on the number of rows, or an
+            entry is not finite.
 
     Example:
         >>> import numpy as np, jax, metaception as mc
@@ -107,6 +126,8 @@ class ArrayTasks(TaskDistribution):
                         f"ArrayTasks: {what} has shape {array.shape}; expected [tasks, examples, ...] with at least one "
                         "of each. Stack the tasks along a new first axis."
                     )
+                if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+                    raise ValueError(f"ArrayTasks: {what} has entries that are not finite; take those examples out.")
             if inputs.shape[:2] != targets.shape[:2]:
                 raise ValueError(
                     f"ArrayTasks: {name}_inputs {inputs.shape} and {name}_targets {targets.shape} disagree on "

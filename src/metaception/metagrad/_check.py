@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PyTree
 
 from metaception.core.learner import GradientBased, Learner, Meta
 from metaception.core.metagradient import MetaGradient, Unsuitable
 from metaception.core.task import Task
+from metaception.core.tracing import depends
 from metaception.metagrad._objective import draw as collected
 
 
@@ -56,18 +56,9 @@ def unseen_leaves(function: Callable[..., Any], meta: PyTree, *arguments: Any) -
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             continue
         jaxpr = jax.make_jaxpr(derivative(index))(leaves, arguments, leaf).jaxpr
-        if not _depends(jaxpr, jaxpr.invars[-1]):
+        if not depends(jaxpr, jaxpr.invars[-1]):
             unseen.append(name)
     return unseen
-
-
-def _depends(jaxpr: Any, source: Any) -> bool:
-    """Whether any output of `jaxpr` depends on the input `source`; an inner program's outputs on all of its inputs."""
-    reached = {source}
-    for equation in jaxpr.eqns:
-        if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    return any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars)
 
 
 def fill(draw: np.random.Generator, tree: PyTree) -> PyTree:

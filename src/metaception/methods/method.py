@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import jax
 import optax
 
 from metaception.core.algorithm import MetaAlgorithm
@@ -88,6 +89,7 @@ class Method(ABC):
         """
         self._check()
         model = as_model(model, example)
+        _check_fit(model, tasks)
         learner = self.learner(model, loss)
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
         algorithm = MetaAlgorithm(learner, self.estimator(), tasks, self.outer(steps), self.meta_batch_size, mapping)
@@ -102,3 +104,20 @@ class Method(ABC):
         inner_steps = getattr(self, "inner_steps", 0)
         if inner_steps < 0:
             raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
+
+
+def _check_fit(model: Model, tasks: TaskDistribution) -> None:
+    """Refuse a model that cannot take the tasks' inputs.
+
+    Raises:
+        ValueError: with both shapes.
+    """
+    key = jax.random.key(0)
+    inputs = jax.eval_shape(tasks.sample, key).support.inputs
+    try:
+        jax.eval_shape(lambda key, inputs: model.apply(model.init(key), inputs), key, inputs)
+    except Exception as error:
+        hint = " Give every example a feature axis: x[..., None]." if inputs.ndim == 1 else ""
+        raise ValueError(
+            f"the model cannot take the tasks' inputs, of shape {inputs.shape}, one example a row.{hint} It says: {error}"
+        ) from error

@@ -49,6 +49,11 @@ class TrainedRun:
     config: dict[str, Any]
     folder: Path | None = None
 
+    def __repr__(self) -> str:
+        where = f", folder={str(self.folder)!r}" if self.folder else ""
+        learner, estimator = type(self.algorithm.learner).__name__, type(self.algorithm.estimator).__name__
+        return f"TrainedRun({learner} by {estimator}, step={self.step}, seeds={self.seeds}{where})"
+
     @property
     def step(self) -> int:
         """Outer steps done."""

@@ -1,5 +1,6 @@
 """Families of regression tasks on the line."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -34,8 +35,13 @@ class Curves(TaskDistribution):
             )
         for name in ("inputs", "amplitude", "phase", "frequency", "slope", "intercept"):
             low, high = getattr(self, name, (0.0, 0.0))
-            if low > high:
-                raise ValueError(f"{type(self).__name__}: {name}=({low}, {high}); expected (low, high), low first.")
+            if not -math.inf < low <= high < math.inf:
+                raise ValueError(
+                    f"{type(self).__name__}: {name}=({low}, {high}); expected (low, high), low first, both finite."
+                )
+        noise = getattr(self, "noise", 0.0)
+        if not 0 <= noise < math.inf:
+            raise ValueError(f"{type(self).__name__}: noise={noise}; expected a finite standard deviation, 0 or more.")
 
     def points(
         self,
