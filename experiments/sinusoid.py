@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from report import figure
 from table import RESULTS, Row, write_csv
 
 import metaception as mc
@@ -88,25 +87,30 @@ def figures(method: str, shots: int, result: Evaluation, wall_s: float) -> list[
 
 
 def page(rows: list[dict[str, str]]) -> str:
-    """The tables of results/sinusoid.md: one for each number of shots."""
+    """The tables of results/sinusoid.md: one for each number of shots, a paper's figures under the method's own."""
+    heads = [f"{step} step{'' if step == 1 else 's'}" for step in STEPS]
+    found = {(row["method"], row["setting"]): row for row in rows}
     parts = []
     for shots in SHOTS:
-        lines = ["| method | parameters | " + " | ".join(f"{step} steps" for step in STEPS) + " |"]
-        lines.append("|---|---|" + "---|" * len(STEPS))
+        lines = ["| method | parameters | " + " | ".join(heads) + " |", "|---|---:|" + "---:|" * len(STEPS)]
         for method, preset in METHODS.items():
-            cells = []
-            for step in STEPS:
-                found = [r for r in rows if (r["method"], r["setting"]) == (method, f"{shots}-shot step {step}")]
-                if not found:
-                    break
-                row = found[0]
-                cell = figure(float(row["mean"]), float(row["ci95"] or "nan")) + f" ({figure(float(row['median']))})"
-                cells.append(cell + (f", paper {row['paper']}" if row["paper"] else ""))
-            if len(cells) == len(STEPS):
-                count = mc.count_parameters(PRESETS[preset].build().learner.model)  # type: ignore[attr-defined]
-                lines.append(f"| `{method}` | {count:,} | " + " | ".join(cells) + " |")
+            cells = [found.get((method, f"{shots}-shot step {step}")) for step in STEPS]
+            kept = [cell for cell in cells if cell is not None]
+            if len(kept) < len(STEPS):
+                continue
+            count = mc.count_parameters(PRESETS[preset].build().learner.model)  # type: ignore[attr-defined]
+            lines.append(f"| `{method}` | {count:,} | " + " | ".join(map(cell_of, kept)) + " |")
+            if any(cell["paper"] for cell in kept):
+                lines.append("| *the paper* | | " + " | ".join(cell["paper"] for cell in kept) + " |")
         parts.append(f"### K = {shots}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
+
+
+def cell_of(row: dict[str, str]) -> str:
+    """`mean ± interval (median)`, to three decimals."""
+    mean, interval, median = (float(row[name] or "nan") for name in ("mean", "ci95", "median"))
+    spread = f" ± {interval:.3f}" if np.isfinite(interval) else ""
+    return f"{mean:.3f}{spread} ({median:.3f})"
 
 
 def main() -> None:
