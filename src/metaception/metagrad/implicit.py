@@ -62,8 +62,8 @@ class Implicit(MetaGradient):
         operator = lx.FunctionLinearOperator(transposed, structure, tags)
         # Of length one, so that the tolerance is relative to all of it: entry by entry, a dead unit's exact zero in the right-
         # hand side would be compared with zero. (A right-hand side of zeros stays one.)
-        length = jnp.sqrt(_dot(pull, pull))
-        scale = jnp.where(length > 0, length, 1.0)
+        squared = _dot(pull, pull)
+        scale = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
         unit = jax.tree.map(lambda p: p / scale, pull)
         # A few steps are meant to stop short of the tolerance, so that is not an error.
         solution = lx.linear_solve(operator, unit, self._solver(adapted), throw=False)
