@@ -65,7 +65,8 @@ class MetaAlgorithm(eqx.Module):
         mapping: how the estimator is mapped over the meta-batch.
         aggregate: per-task losses [tasks] -> the outer objective, a scalar; the mean for nearly all methods.
 
-    Every method is a pure function: it compiles, maps and shards like any other.
+    Every method is a pure function: it compiles, maps and shards like any other. An algorithm holds arrays, so compile its
+    methods with `equinox.filter_jit(algorithm.step)`, or inside a function of your own that `jax.jit` takes.
     """
 
     learner: Learner
