@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import shlex
@@ -97,10 +98,11 @@ def _train(command: Train, flags: list[str]) -> int:
     # Only here: matplotlib takes a moment to import.
     from metaception.runs.pictures import draw_pictures  # noqa: PLC0415
 
-    results = meta_test(trained, preset)
-    save_results(out, results)
-    pictures = draw_pictures(trained, preset, results)
     say = console()
+    with contextlib.nullcontext() if command.quiet else say.status("testing on tasks never seen, and drawing"):
+        results = meta_test(trained, preset)
+        save_results(out, results)
+        pictures = draw_pictures(trained, preset, results)
     say.print(results_table([results], preset.description))
     say.print(caption(results))
     say.print(f"Run folder: {out}; pictures: {', '.join(str(path.relative_to(out)) for path in pictures)}")
