@@ -194,7 +194,10 @@ def test_tasks_that_ignore_their_key_are_refused():
 
 @pytest.mark.parametrize(
     ("inputs", "shape", "message"),
-    [(2, (3, 5, 1), r"of shape \(5, 1\), one example a row."), (1, (3, 5), r"\(5,\), one example a row. Give every")],
+    [
+        (2, (3, 5, 1), r"have shape \(5, 1\), one example a row."),
+        (1, (3, 5), r"have shape \(5,\), one example a row. Give every"),
+    ],
 )
 def test_a_model_that_cannot_take_the_inputs_is_refused(inputs, shape, message):
     tasks = mc.ArrayTasks(*(np.zeros(shape) for _ in range(4)))

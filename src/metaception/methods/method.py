@@ -89,11 +89,18 @@ class Method(ABC):
         """
         self._check()
         model = as_model(model, example)
-        _check_fit(model, tasks)
         learner = self.learner(model, loss)
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
         algorithm = MetaAlgorithm(learner, self.estimator(), tasks, self.outer(steps), self.meta_batch_size, mapping)
-        algorithm.check()
+        try:
+            algorithm.check()
+        except TypeError as error:
+            shape = jax.eval_shape(tasks.sample, jax.random.key(0)).support.inputs.shape
+            hint = " Give every example a feature axis: x[..., None]." if len(shape) == 1 else ""
+            raise ValueError(
+                f"{self.name}: the model does not fit the tasks, whose inputs have shape {shape}, one example a row.{hint} "
+                f"It says: {error}"
+            ) from error
         return algorithm
 
     def _check(self) -> None:
@@ -104,20 +111,3 @@ class Method(ABC):
         inner_steps = getattr(self, "inner_steps", 0)
         if inner_steps < 0:
             raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
-
-
-def _check_fit(model: Model, tasks: TaskDistribution) -> None:
-    """Refuse a model that cannot take the tasks' inputs.
-
-    Raises:
-        ValueError: with both shapes.
-    """
-    key = jax.random.key(0)
-    inputs = jax.eval_shape(tasks.sample, key).support.inputs
-    try:
-        jax.eval_shape(lambda key, inputs: model.apply(model.init(key), inputs), key, inputs)
-    except Exception as error:
-        hint = " Give every example a feature axis: x[..., None]." if inputs.ndim == 1 else ""
-        raise ValueError(
-            f"the model cannot take the tasks' inputs, of shape {inputs.shape}, one example a row.{hint} It says: {error}"
-        ) from error
