@@ -6,7 +6,6 @@ python experiments/hessian.py --quick  # a smoke test in a temporary folder
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -112,7 +111,6 @@ def derivation(report: Report, *, widths: tuple[int, ...], names: tuple[Any, ...
 def main() -> None:
     """Everything in float64."""
     quick = read_command_line(__doc__)
-    began = time.perf_counter()
     report = Report("hessian", quick)
     with jax.enable_x64(True):
         if quick:
@@ -122,7 +120,6 @@ def main() -> None:
             derivation(report, widths=(40, 40), names=("relu", "tanh", "softplus"), seeds=5)
             episodes.run(report, draws=400_000, chunk=20_000, rates=(0.01, 0.005, 0.0025, 0.00125), most=3)
     report.write()
-    print(f"{time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

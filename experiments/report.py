@@ -7,7 +7,9 @@ import math
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -68,7 +70,7 @@ class Report:
     """
 
     def __init__(self, name: str, quick: bool) -> None:
-        self.name, self.rows = name, list[Row]()
+        self.name, self.rows, self.began = name, list[Row](), time.perf_counter()
         self.folder = RESULTS
         if quick:
             self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
@@ -101,6 +103,7 @@ class Report:
         plt.close(drawn)
 
     def write(self) -> None:
-        """Write the rows, and say where everything is."""
-        path = write_csv(str(self.folder / self.name), self.rows)
-        print(f"{len(self.rows)} rows: {path} and {self.name}.md beside it")
+        """Write the rows, with the wall time of the whole experiment, and say where everything is."""
+        wall = time.perf_counter() - self.began
+        path = write_csv(str(self.folder / self.name), [replace(row, wall_s=wall) for row in self.rows])
+        print(f"{len(self.rows)} rows in {wall:.0f} s: {path} and {self.name}.md beside it")

@@ -6,7 +6,6 @@ python experiments/reptile_expansion.py --quick  # a smoke test in a temporary f
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import gradient_alignment
@@ -131,7 +130,6 @@ def _measure(name: str, k: int, rates: tuple[float, ...], seeds: int, count: int
 def main() -> None:
     """Both parts."""
     quick = is_quick(__doc__)
-    began = time.perf_counter()
     report = Report("reptile", quick)
     # The coefficients need float64: at α = 1e-4 the second term is a few thousandths of the first. Most of the time is
     # compilation, even of the full run.
@@ -148,7 +146,6 @@ def main() -> None:
         checkpoints = [0, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000]
         gradient_alignment.run(report, list(gradient_alignment.METHODS), checkpoints=checkpoints, seeds=3, count=600)
     report.write()
-    print(f"{time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":
