@@ -14,9 +14,6 @@ _CACHE = tempfile.mkdtemp(prefix="metaception-tests-")
 os.environ.setdefault("METACEPTION_CACHE", _CACHE)
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
-# Programs run on the thread that calls them: on two cores, XLA's pool has been seen to wait for itself for ever.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
-
 # Before anything imports metaception: every jaxtyping annotation in it is checked on every call.
 install_import_hook("metaception", "beartype.beartype")
 

@@ -164,6 +164,17 @@ class Chain(NamedTuple):
     rewards: Any
 
 
+def solve(matrix, right):
+    """The solution of a 3 × 3 system by Cramer's rule.
+
+    Not by `jnp.linalg.solve`: on two cores, two independent batches of LAPACK calls in one program, as an antithetic pair
+    has them, wait for each other for ever (JAX 0.10.2).
+    """
+    a, b, c = matrix
+    columns = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=-1)
+    return columns @ right / (a @ columns[:, 0])
+
+
 class Returns(mc.GradientBased, mc.Stationary):
     """Values learned from λ-returns, whose γ and λ (through sigmoids) are the meta-parameters.
 
@@ -196,7 +207,7 @@ class Returns(mc.GradientBased, mc.Stationary):
     def optimality(self, meta, adapted, data):
         gamma, lambda_ = jax.nn.sigmoid(meta["gamma"]), jax.nn.sigmoid(meta["lambda_"])
         error = data.rewards + gamma * data.transitions @ adapted - adapted
-        return -jnp.linalg.solve(jnp.eye(3) - gamma * lambda_ * data.transitions, error)
+        return -solve(jnp.eye(3) - gamma * lambda_ * data.transitions, error)
 
     def loss(self, key, meta, adapted, task):
         del key, meta
