@@ -70,7 +70,8 @@ def test_load_run_rebuilds_flags_and_all(trained):
 
 
 def test_evaluate_takes_other_shots_and_steps(trained, capsys):
-    assert main(["evaluate", str(trained), "--shots", "4", "--inner-steps", "1", "--tasks", "5", "--seed", "3"]) == 0
+    flags = ["--test-shots", "4", "--test-steps", "1", "--test-tasks", "5", "--test-seed", "3"]
+    assert main(["evaluate", str(trained), *flags]) == 0
     out = capsys.readouterr().out
     assert re.search(r"maml-sinusoid │ +13 │ +4 │ +[\d.]+ ± [\d.]+ │ +[\d.]+ ± [\d.]+ │", out)
     assert (
@@ -90,7 +91,7 @@ def test_compare_prints_one_table(trained, baseline, capsys):
 def test_compare_says_when_tasks_differ(trained, tmp_path, capsys):
     other = tmp_path / "copy"
     shutil.copytree(trained, other)
-    assert main(["evaluate", str(other), "--seed", "3", "--save"]) == 0
+    assert main(["evaluate", str(other), "--test-seed", "3", "--save"]) == 0
     assert main(["compare", str(trained), str(other)]) == 0
     out = capsys.readouterr().out
     assert "were not tested on the same tasks; the rows are not comparable." in out

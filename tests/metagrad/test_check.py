@@ -10,6 +10,7 @@ import pytest
 from problems import Quadratic, network, problem
 
 import metaception as mc
+from metaception.metagrad import _check
 from metaception.metagrad._check import unseen_leaves
 from metaception.metagrad.reptile import Reptile
 
@@ -94,6 +95,14 @@ SAFE = {
     "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0)),
 }
 UNSAFE = {"adam": optax.adam(1.0), "rmsprop": optax.rmsprop(1.0, eps_in_sqrt=False)}
+
+
+def test_nothing_is_computed_for_an_update_without_steep_operations(monkeypatch):
+    """So that a check costs as little for the largest model as for the smallest."""
+    monkeypatch.setattr(_check, "fill", None)
+    checked(mc.Unroll(), initialisation(SAFE["momentum"]))
+    with pytest.raises(TypeError):
+        checked(mc.Unroll(), initialisation(SAFE["adam"]))
 
 
 @pytest.mark.parametrize("optimizer", SAFE.values(), ids=SAFE)

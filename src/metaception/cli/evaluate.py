@@ -18,23 +18,25 @@ from metaception.runs.testing import Results, load_results, meta_test, save_resu
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Test a run again, on other numbers of shots, steps or tasks.
+    """Test a run again, on other numbers of shots, steps or tasks; the flags are those of `train`, and its values the defaults.
 
     Attributes:
         run: the run folder.
-        shots: support points of a test task, one or more numbers; the run's own unless given, as all below.
-        inner_steps: inner steps; may be more than in training.
-        tasks: how many test tasks.
-        seed: which test tasks.
+        test_shots: support points of a test task, one or more numbers.
+        test_steps: inner steps, from 0 to this; may be more than in training.
+        test_tasks: how many test tasks.
+        test_queries: query points a task, evenly over the range of x.
+        test_seed: which test tasks.
         last: test the last meta-parameters instead of the best on validation.
         save: keep the results in the run folder, where `compare` finds them.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    shots: tuple[int, ...] = ()
-    inner_steps: int | None = None
-    tasks: int | None = None
-    seed: int | None = None
+    test_shots: tuple[int, ...] | None = None
+    test_steps: int | None = None
+    test_tasks: int | None = None
+    test_queries: int | None = None
+    test_seed: int | None = None
     last: bool = False
     save: bool = False
 
@@ -42,13 +44,9 @@ class Evaluate:
 def run(command: Evaluate) -> int:
     """Evaluate a run and print the table."""
     loaded, preset = open_run(command.run)
-    given = {
-        "test_shots": command.shots or None,
-        "test_steps": command.inner_steps,
-        "test_tasks": command.tasks,
-        "test_seed": command.seed,
-    }
-    test: MetaTest = dataclasses.replace(preset.test, **{name: v for name, v in given.items() if v is not None})  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(MetaTest)]
+    given = {name: value for name in names if (value := getattr(command, name)) is not None}
+    test = dataclasses.replace(preset.test, **given)
     results = meta_test(loaded, dataclasses.replace(preset, test=test), "last" if command.last else "best")
     say = console()
     say.print(results_table([results], preset.description))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, PyTree
 from metaception.core.learner import GradientBased, Learner, Meta
 from metaception.core.metagradient import MetaGradient, Unsuitable
 from metaception.core.task import Task
-from metaception.core.tracing import depends
+from metaception.core.tracing import depends, primitives
 from metaception.metagrad._objective import draw as collected
 
 
@@ -74,11 +74,18 @@ def fill(draw: np.random.Generator, tree: PyTree) -> PyTree:
     return jax.tree.map(one, tree)
 
 
+_STEEP = frozenset(
+    ("sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "log", "div", "custom_vjp_call", "custom_vjp_call_jaxpr")
+)
+"""The operations whose derivative can be infinite at zero, and those that keep theirs to themselves."""
+
+
 def refuse_kinks_at_zero(estimator: MetaGradient, learner: Learner, meta: Meta, task: Task) -> None:
     """Refuse an inner update whose derivative is finite, but not where an entry of the inner gradient is zero.
 
     So is Adam's with eps_root=0: the square root of a squared gradient. A single dead unit then makes the meta-gradient not
-    a number. The derivative is taken at random values, once with every second entry of the gradient set to zero.
+    a number. The derivative is taken at random values, once with every second entry of the gradient set to zero; but nothing
+    is computed where the traced update has no operation whose derivative could be infinite, as with SGD and momentum.
 
     Raises:
         Unsuitable: naming both parties, the reason and the remedy.
@@ -91,6 +98,10 @@ def refuse_kinks_at_zero(estimator: MetaGradient, learner: Learner, meta: Meta, 
     def signal(meta: Meta, task: Task) -> PyTree:
         support = collected(learner, key, meta, task).support
         return learner.inner_gradient(key, meta, learner.init(key, meta, support), support)
+
+    def updated(meta: Meta, task: Task, gradient: PyTree) -> PyTree:
+        state = learner.init(key, meta, collected(learner, key, meta, task).support)
+        return learner.inner_update(meta, state, gradient)
 
     def probe(meta: Meta, task: Task, gradient: PyTree) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
         state = learner.init(key, meta, collected(learner, key, meta, task).support)
@@ -106,10 +117,11 @@ def refuse_kinks_at_zero(estimator: MetaGradient, learner: Learner, meta: Meta, 
 
         return finite(flat), finite(flat.at[::2].set(0))
 
+    shapes = (meta, task, jax.eval_shape(signal, meta, task))
+    if _STEEP.isdisjoint(primitives(jax.make_jaxpr(updated)(*shapes).jaxpr)):
+        return
     draw = np.random.default_rng(0)
-    elsewhere, at_zero = jax.jit(probe)(
-        *(fill(draw, tree) for tree in (meta, task, jax.eval_shape(signal, meta, task)))
-    )
+    elsewhere, at_zero = jax.jit(probe)(*(fill(draw, tree) for tree in shapes))
     if elsewhere and not at_zero:
         raise refuse(
             estimator,

@@ -21,7 +21,7 @@ from metaception.evaluation.curves import tune_rate
 from metaception.runs.files import disk_errors, write_atomically
 from metaception.runs.preset import Preset
 from metaception.runs.run import TrainedRun
-from metaception.runs.testing import Results
+from metaception.runs.testing import Results, published
 
 _STEPS = (0, 1, 10)
 _COLOURS = {0: "#9aa5b1", 1: "#e69f00", 10: "#0072b2"}
@@ -89,7 +89,7 @@ def _after(learner: Any, key: Any, meta: Meta, task: Task, steps: int) -> Array:
 
 
 def inner_steps(results: Results) -> Figure:
-    """The mean test loss over inner steps with its 95 % interval, a curve for each number of shots."""
+    """The mean test loss over inner steps with its 95 % interval, a curve for each number of shots; crosses: the paper's."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     for curve in results.curves:
@@ -97,6 +97,10 @@ def inner_steps(results: Results) -> Figure:
         steps = np.arange(len(mean))
         line = axis.plot(steps, mean, marker="o", markersize=3, label=f"{curve['shots']} shots")[0]
         axis.fill_between(steps, mean - interval, mean + interval, color=line.get_color(), alpha=0.2, linewidth=0)
+        printed = {int(step): found.value for step in steps if (found := published(results, curve["shots"], int(step)))}
+        if printed:
+            label = f"{curve['shots']} shots, the paper"
+            axis.plot(list(printed), list(printed.values()), "x", color="black", zorder=3, label=label)
     axis.set_xlabel("inner steps")
     axis.set_ylabel("mean test loss, 95 % interval")
     axis.set_title(results.name)
