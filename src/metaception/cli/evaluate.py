@@ -18,7 +18,7 @@ from metaception.runs.testing import Results, load_results, meta_test, save_resu
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Test a run again, on other numbers of shots, steps or tasks; the flags are those of `train`, and its values the defaults.
+    """Test a run again, on other numbers of shots, steps or tasks; what is not given stays as the run has it.
 
     Attributes:
         run: the run folder.

@@ -1,0 +1,24 @@
+"""What a run's pictures show."""
+
+import dataclasses
+
+import numpy as np
+
+import metaception as mc
+from metaception.runs.pictures import inner_steps
+from metaception.runs.testing import Results
+
+
+def _results(tasks):
+    curve = {"shots": 5, "mean": [3.0] + [1.0] * 10, "interval": [0.1] * 11}
+    given = {"family": "Sinusoids", **dataclasses.asdict(tasks)}
+    return Results("maml-sinusoid", "maml", 1761, 1, [0], "best", {}, given, [curve])
+
+
+def test_the_papers_figures_stand_beside_ours_where_the_tasks_are_the_papers():
+    ours, paper = inner_steps(_results(mc.Sinusoids())).axes[0].lines
+    assert ours.get_label() == "5 shots"
+    assert paper.get_label() == "5 shots, the paper"
+    # Finn et al. 2017, supplementary table 2.
+    np.testing.assert_array_equal(paper.get_xydata(), [[1, 0.67], [5, 0.38], [10, 0.35]])
+    assert len(inner_steps(_results(mc.Sinusoids.reptile())).axes[0].lines) == 1
