@@ -14,7 +14,7 @@ from metaception.core.learner import (
     unroll,
 )
 from metaception.core.mapping import Chunked, Mapping, Sequential, Sharded, Vectorised, as_mapping
-from metaception.core.metagradient import Estimate, MetaGradient, Unsuitable
+from metaception.core.metagradient import Differentiating, Estimate, MetaGradient, Unsuitable
 from metaception.core.model import Model, as_model, count_parameters
 from metaception.core.task import ArrayTasks, Examples, FunctionTasks, Task, TaskDistribution
 from metaception.domains.regression.networks import mlp
@@ -49,6 +49,7 @@ __all__ = [
     "ArrayTasks",
     "Chunked",
     "Descending",
+    "Differentiating",
     "Diverged",
     "Estimate",
     "Evaluation",

@@ -64,10 +64,16 @@ def test_a_step_follows_the_gradient_of_the_aggregate(float64, aggregate):
         np.testing.assert_allclose(new, old - slope, rtol=1e-10, atol=1e-13)
 
 
-def test_the_mapping_does_not_matter(float64):
+@pytest.mark.parametrize(
+    "estimator",
+    [mc.Unroll(), mc.Unroll("mixed", loss_at="every"), mc.FirstOrder(), mc.Truncated(window=1, horizon=2)],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_the_mapping_does_not_matter(float64, estimator):
+    """Whether a meta-batch is differentiated at once or task by task, in whatever order."""
     states = []
     for mapping in (mc.Vectorised(), mc.Sequential(), mc.Chunked(2), mc.Sharded(mc.Vectorised())):
-        maml = algorithm(mapping=mapping)
+        maml = algorithm(estimator, mapping=mapping)
         states.append(eqx.filter_jit(maml.step)(KEY, maml.init(jax.random.key(1)))[0])
     for other in states[1:]:
         for a, b in zip(jax.tree.leaves(states[0]), jax.tree.leaves(other), strict=True):

@@ -9,11 +9,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from metaception.core.learner import Adapted, Learner, Meta
 from metaception.core.mapping import Mapping
-from metaception.core.metagradient import Estimate, MetaGradient
+from metaception.core.metagradient import Differentiating, Estimate, MetaGradient
 from metaception.core.task import Task, TaskDistribution, check_tasks
 
 
@@ -112,22 +112,12 @@ class MetaAlgorithm(eqx.Module):
         A meta-gradient that is not finite never enters the parameters: the step is skipped and counted. An estimator's inner
         lives stay where they were then, but for those that gave it, which start anew.
         """
-        learner, estimator, tasks = self.learner, self.estimator, self.tasks
-
-        def one(shared: tuple[Learner, Meta], mapped: tuple[PRNGKeyArray, PyTree]) -> tuple[Estimate, PyTree, PyTree]:
-            (learner, meta), (key, slot) = shared, mapped
-            key_task, key_estimate, key_state = jax.random.split(key, 3)
-            task = tasks.sample(key_task)
-            estimate, after = estimator.estimate(key_estimate, learner, meta, slot, task)
-            # An inner life that broke would break every later step too: its slot starts anew.
-            healthy = jnp.isfinite(optax.tree.norm(estimate.gradient))
-            fresh = estimator.init(key_state, learner, meta, task)
-            return estimate, after, jax.tree.map(lambda old, new: jnp.where(healthy, old, new), slot, fresh)
-
         keys = jax.random.split(key, self.meta_batch_size)
-        estimates, after, kept = self.mapping(one, (learner, state.meta), (keys, state.estimator))
-        loss, weights = jax.value_and_grad(self.aggregate)(estimates.loss)
-        gradient = jax.tree.map(lambda g: jnp.tensordot(weights.astype(g.dtype), g, axes=1), estimates.gradient)
+        if isinstance(self.estimator, Differentiating) and self.mapping.at_once:
+            loss, gradient, aux = self._differentiate_at_once(self.estimator, keys, state.meta)
+            after = kept = state.estimator
+        else:
+            loss, gradient, aux, after, kept = self._estimate_each(keys, state)
 
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
@@ -142,7 +132,46 @@ class MetaAlgorithm(eqx.Module):
         state = State(
             meta, outer, slots, state.step + 1, state.skipped + bad, jnp.where(finite, 0, state.skipped_in_a_row + 1)
         )
-        return state, Info(loss, norm, finite, jax.tree.map(jnp.mean, estimates.aux))
+        return state, Info(loss, norm, finite, jax.tree.map(jnp.mean, aux))
+
+    def _differentiate_at_once(
+        self, estimator: Differentiating, keys: Shaped[Array, "tasks ..."], meta: Meta
+    ) -> tuple[Float[Array, ""], Meta, dict[str, Any]]:
+        """The outer objective, its meta-gradient and the aux [tasks]: one derivative of the whole meta-batch."""
+
+        def one(shared: tuple[Learner, Meta], key: PRNGKeyArray) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+            learner, meta = shared
+            key_task, key_estimate, _ = jax.random.split(key, 3)  # as in `_estimate_each`: the same tasks
+            return estimator.surrogate(key_estimate, learner, meta, self.tasks.sample(key_task))
+
+        def surrogates(meta: Meta) -> tuple[Float[Array, "tasks"], tuple[Any, ...]]:
+            return self.mapping(one, (self.learner, meta), keys)
+
+        values, pull_back, (losses, aux) = jax.vjp(surrogates, meta, has_aux=True)
+        loss, weights = jax.value_and_grad(self.aggregate)(losses)
+        return loss, pull_back(weights.astype(values.dtype))[0], aux
+
+    def _estimate_each(
+        self, keys: Shaped[Array, "tasks ..."], state: State
+    ) -> tuple[Float[Array, ""], Meta, dict[str, Any], PyTree, PyTree]:
+        """The outer objective, its meta-gradient and the aux [tasks] from an estimate a task; and the estimator's next
+        states, where the step is taken and where it is skipped."""
+        learner, estimator, tasks = self.learner, self.estimator, self.tasks
+
+        def one(shared: tuple[Learner, Meta], mapped: tuple[PRNGKeyArray, PyTree]) -> tuple[Estimate, PyTree, PyTree]:
+            (learner, meta), (key, slot) = shared, mapped
+            key_task, key_estimate, key_state = jax.random.split(key, 3)
+            task = tasks.sample(key_task)
+            estimate, after = estimator.estimate(key_estimate, learner, meta, slot, task)
+            # An inner life that broke would break every later step too: its slot starts anew.
+            healthy = jnp.isfinite(optax.tree.norm(estimate.gradient))
+            fresh = estimator.init(key_state, learner, meta, task)
+            return estimate, after, jax.tree.map(lambda old, new: jnp.where(healthy, old, new), slot, fresh)
+
+        estimates, after, kept = self.mapping(one, (learner, state.meta), (keys, state.estimator))
+        loss, weights = jax.value_and_grad(self.aggregate)(estimates.loss)
+        gradient = jax.tree.map(lambda g: jnp.tensordot(weights.astype(g.dtype), g, axes=1), estimates.gradient)
+        return loss, gradient, estimates.aux, after, kept
 
     def adapt(self, key: PRNGKeyArray, meta: Meta, data: Any) -> Adapted:
         """Learn one new task from its support data."""

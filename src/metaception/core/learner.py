@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, final
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.task import Task
@@ -17,6 +18,9 @@ from metaception.core.task import Task
 Meta: TypeAlias = Any
 Adapted: TypeAlias = Any
 Aux: TypeAlias = dict[str, Any]
+FEW_STEPS = 5
+"""Up to so many inner steps are compiled one by one: the first of them then knows that all tasks share its parameters,
+and no inner state is stacked. More are compiled as a loop, so that compilation does not grow with them."""
 Step: TypeAlias = Callable[[PRNGKeyArray, Meta, PyTree, Any], PyTree]
 
 
@@ -174,6 +178,7 @@ def advance(
     length: int | None = None,
     step: Step | None = None,
     read: Callable[[PyTree], Any] | None = None,
+    loop: bool = False,
 ) -> tuple[PyTree, Any]:
     """Run an iterative learner on from `state`.
 
@@ -181,6 +186,7 @@ def advance(
         key, meta, data, length, step: as in `unroll`.
         state: the inner state to go on from.
         read: what to note of the inner state after each step.
+        loop: compile one step and loop over it, even for a few steps, as rematerialisation needs.
 
     Returns:
         The inner state after the last step, and what `read` noted, stacked along a first axis of `length`
@@ -195,4 +201,11 @@ def advance(
 
     if length == 0 and read is None:
         return state, None
-    return jax.lax.scan(body, state, jax.random.split(key, length))
+    keys = jax.random.split(key, length)
+    if length > FEW_STEPS or loop:
+        return jax.lax.scan(body, state, keys)
+    noted = []
+    for key_step in keys:
+        state, note = body(state, key_step)
+        noted.append(note)
+    return state, None if read is None else jax.tree.map(lambda *notes: jnp.stack(notes), *noted)

@@ -34,6 +34,12 @@ class Mapping(eqx.Module):
             The results, stacked along a first axis.
         """
 
+    @property
+    @abstractmethod
+    def at_once(self) -> bool:
+        """Whether a derivative is best taken through the mapping as a whole: where tasks run together, yes; where they
+        run one after the other, that would store every task's intermediate values."""
+
     @abstractmethod
     def check(self, tasks: int) -> None:
         """Refuse a batch of `tasks` tasks that cannot be mapped this way.
@@ -49,6 +55,10 @@ class Sequential(Mapping):
     def __call__(self, function: Callable[[Any, Any], Any], shared: PyTree, mapped: PyTree) -> PyTree:
         return jax.lax.map(lambda one: function(shared, one), mapped)
 
+    @property
+    def at_once(self) -> bool:
+        return False
+
     def check(self, tasks: int) -> None:
         del tasks
 
@@ -58,6 +68,10 @@ class Vectorised(Mapping):
 
     def __call__(self, function: Callable[[Any, Any], Any], shared: PyTree, mapped: PyTree) -> PyTree:
         return jax.vmap(function, in_axes=(None, 0))(shared, mapped)
+
+    @property
+    def at_once(self) -> bool:
+        return True
 
     def check(self, tasks: int) -> None:
         del tasks
@@ -70,6 +84,10 @@ class Chunked(Mapping):
 
     def __call__(self, function: Callable[[Any, Any], Any], shared: PyTree, mapped: PyTree) -> PyTree:
         return jax.lax.map(lambda one: function(shared, one), mapped, batch_size=self.size)
+
+    @property
+    def at_once(self) -> bool:
+        return False
 
     def check(self, tasks: int) -> None:
         if self.size < 1:
@@ -89,6 +107,10 @@ class Sharded(Mapping):
         return jax.shard_map(
             share, mesh=task_mesh(), in_specs=(P(), P("tasks")), out_specs=P("tasks"), check_vma=False
         )(shared, mapped)
+
+    @property
+    def at_once(self) -> bool:
+        return self.within.at_once
 
     def check(self, tasks: int) -> None:
         devices = len(jax.devices())

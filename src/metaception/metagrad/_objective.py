@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from metaception.core.learner import Iterative, Learner, Meta, Sampling, Step, advance
-from metaception.core.metagradient import Estimate
 from metaception.core.task import Task
 
 LossAt = Literal["last", "every"]
@@ -31,12 +30,14 @@ def objective(
     step: Step | None = None,
     loss_at: LossAt = "last",
     score_term: bool = False,
+    loop: bool = False,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
     """The outer loss of one task, as a function whose derivative in `meta` is the meta-gradient.
 
     Args:
         step: the inner step, where an estimator hands in its own version of it.
         loss_at: after the `last` inner step, or the mean over `every` inner step.
+        loop: as in `advance`.
         score_term: weigh the loss with the likelihood ratio of a sampling learner's own data to itself. Its value is one, and
             its derivatives, of every order, are those through which the draw depends on `meta` (Foerster et al. 2018,
             "DiCE: The Infinitely Differentiable Monte Carlo Estimator", the operator they call MagicBox).
@@ -49,8 +50,9 @@ def objective(
     if isinstance(learner, Iterative):
         key_init, key_steps = jax.random.split(key_adapt)
         state = learner.init(key_init, meta, task.support)
+        keys = (key_steps, key_loss)
         _, loss, aux = window(
-            learner, (key_steps, key_loss), meta, state, task, length=learner.steps, step=step, loss_at=loss_at
+            learner, keys, meta, state, task, length=learner.steps, step=step, loss_at=loss_at, loop=loop
         )
     else:
         loss, aux = learner.loss(key_loss, meta, learner.adapt(key_adapt, meta, task.support), task)
@@ -71,6 +73,7 @@ def window(
     length: int,
     step: Step | None = None,
     loss_at: LossAt = "last",
+    loop: bool = False,
 ) -> tuple[Any, Float[Array, ""], dict[str, Any]]:
     """`length` inner steps from `state`, and the outer loss after the last of them or averaged over all.
 
@@ -82,28 +85,11 @@ def window(
         return learner.loss(key_loss, meta, learner.output(meta, state), task)
 
     if loss_at == "every":
-        state, noted = advance(learner, key_steps, meta, state, task.support, length=length, step=step, read=judge)
+        state, noted = advance(
+            learner, key_steps, meta, state, task.support, length=length, step=step, read=judge, loop=loop
+        )
         loss, aux = jax.tree.map(lambda a: jnp.mean(a, axis=0), noted)
     else:
-        state, _ = advance(learner, key_steps, meta, state, task.support, length=length, step=step)
+        state, _ = advance(learner, key_steps, meta, state, task.support, length=length, step=step, loop=loop)
         loss, aux = judge(state)
     return state, loss, aux
-
-
-def differentiate(
-    learner: Learner,
-    key: PRNGKeyArray,
-    meta: Meta,
-    task: Task,
-    *,
-    step: Step | None = None,
-    loss_at: LossAt = "last",
-    score_term: bool = False,
-) -> Estimate:
-    """The reverse-mode derivative of `objective`."""
-
-    def surrogate(meta: Meta) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
-        return objective(learner, key, meta, task, step=step, loss_at=loss_at, score_term=score_term)
-
-    gradient, (loss, aux) = jax.grad(surrogate, has_aux=True)(meta)
-    return Estimate(gradient, loss, aux)

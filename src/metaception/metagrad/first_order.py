@@ -9,10 +9,10 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import GradientBased, Learner, Meta, Sampling, Step
-from metaception.core.metagradient import Estimate, MetaGradient
+from metaception.core.metagradient import Differentiating
 from metaception.core.task import Task
 from metaception.metagrad._check import refuse, unseen_leaves
-from metaception.metagrad._objective import LossAt, differentiate, objective
+from metaception.metagrad._objective import LossAt, objective
 
 
 def first_order_step(learner: GradientBased) -> Step:
@@ -29,7 +29,7 @@ def first_order_step(learner: GradientBased) -> Step:
     return step
 
 
-class FirstOrder(MetaGradient):
+class FirstOrder(Differentiating):
     """Differentiate through the inner updates with every inner gradient held fixed: no second derivatives.
 
     Args:
@@ -40,15 +40,11 @@ class FirstOrder(MetaGradient):
 
     loss_at: LossAt = eqx.field(static=True, default="last")
 
-    def init(self, key: PRNGKeyArray, learner: Learner, meta: Meta, task: Task) -> PyTree:
-        del key, learner, meta, task
-        return ()
-
-    def estimate(
-        self, key: PRNGKeyArray, learner: Learner, meta: Meta, state: PyTree, task: Task
-    ) -> tuple[Estimate, PyTree]:
+    def surrogate(
+        self, key: PRNGKeyArray, learner: Learner, meta: Meta, task: Task
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
         assert isinstance(learner, GradientBased)
-        return differentiate(learner, key, meta, task, step=first_order_step(learner), loss_at=self.loss_at), state
+        return objective(learner, key, meta, task, step=first_order_step(learner), loss_at=self.loss_at)
 
     def check(self, learner: Learner, meta: Meta, task: Task) -> None:
         if not isinstance(learner, GradientBased):

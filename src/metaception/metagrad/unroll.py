@@ -9,13 +9,13 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Descending, Iterative, Learner, Meta, Sampling, Step
-from metaception.core.metagradient import Estimate, MetaGradient
+from metaception.core.metagradient import Differentiating
 from metaception.core.task import Task
 from metaception.metagrad._check import refuse, refuse_kinks_at_zero, unseen_leaves
-from metaception.metagrad._objective import LossAt, differentiate, objective
+from metaception.metagrad._objective import LossAt, objective
 
 
-class Unroll(MetaGradient):
+class Unroll(Differentiating):
     """Differentiate the outer loss through every inner step.
 
     d/dmeta L(adapted(meta), query), by reverse mode through the inner loop, second order included.
@@ -43,17 +43,19 @@ class Unroll(MetaGradient):
     loss_at: LossAt = eqx.field(static=True, default="last")
     score_term: bool = eqx.field(static=True, default=True)
 
-    def init(self, key: PRNGKeyArray, learner: Learner, meta: Meta, task: Task) -> PyTree:
-        del key, learner, meta, task
-        return ()
-
-    def estimate(
-        self, key: PRNGKeyArray, learner: Learner, meta: Meta, state: PyTree, task: Task
-    ) -> tuple[Estimate, PyTree]:
-        estimate = differentiate(
-            learner, key, meta, task, step=self._step(learner), loss_at=self.loss_at, score_term=self.score_term
+    def surrogate(
+        self, key: PRNGKeyArray, learner: Learner, meta: Meta, task: Task
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
+        return objective(
+            learner,
+            key,
+            meta,
+            task,
+            step=self._step(learner),
+            loss_at=self.loss_at,
+            score_term=self.score_term,
+            loop=self.mode != "reverse",
         )
-        return estimate, state
 
     def check(self, learner: Learner, meta: Meta, task: Task) -> None:
         if self.mode not in ("reverse", "rematerialise", "mixed"):
@@ -110,7 +112,7 @@ class Unroll(MetaGradient):
     def _step(self, learner: Learner) -> Step | None:
         if self.mode == "reverse" or not isinstance(learner, Iterative):
             return None
-        # prevent_cse=False: the step is only ever run inside a scan, where it guards nothing and costs speed.
+        # prevent_cse=False: the step is only ever run inside a scan (`loop`), where it guards nothing and costs speed.
         if self.mode == "mixed" and isinstance(learner, Descending):
             return jax.checkpoint(mixed_mode_step(learner), prevent_cse=False)
 
