@@ -8,15 +8,13 @@ python experiments/sinusoid.py --quick          # a smoke test in a temporary fo
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import fcntl
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from table import RESULTS, Row, write_csv
+from table import RESULTS, Row, merge_csv
 
 import metaception as mc
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
@@ -132,31 +130,14 @@ def main() -> None:
 
 def save(folder: Path, method: str, rows: list[Row]) -> None:
     """Put a method's rows in the place of its old ones, as soon as they are there, and renew the tables of the page."""
-    path, text = folder / "sinusoid.csv", folder / "sinusoid.md"
-    with (folder / ".sinusoid.lock").open("w") as lock:  # two processes may measure half of the methods each
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        old = read(path)
-        fresh = write_csv(str(folder / f".{method}"), rows, COMMAND)
-        new = {name: [r for r in old if r["method"] == name] for name in METHODS} | {method: read(fresh)}
-        kept = [row for group in new.values() for row in group]
-        with fresh.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(kept[0]))
-            writer.writeheader()
-            writer.writerows(kept)
-        fresh.replace(path)
-        if text.exists():
-            before, _, rest = text.read_text().partition("<!-- tables -->\n")
-            after = rest.partition("<!-- end -->")[2]
-            text.write_text(f"{before}<!-- tables -->\n{page(kept)}\n<!-- end -->{after}")
-    Path(lock.name).unlink(missing_ok=True)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a file of results, or none."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    kept, text = (
+        merge_csv(folder, "sinusoid", method, rows, order=list(METHODS), command=COMMAND),
+        folder / "sinusoid.md",
+    )
+    if text.exists():
+        before, _, rest = text.read_text().partition("<!-- tables -->\n")
+        after = rest.partition("<!-- end -->")[2]
+        text.write_text(f"{before}<!-- tables -->\n{page(kept)}\n<!-- end -->{after}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 import platform
 import subprocess
@@ -73,3 +74,39 @@ def write_csv(name: str, rows: Sequence[Row], command: str | None = None) -> Pat
                     values.append(f"{said:.6g}" if isinstance(said, float) else str(said))
             writer.writerow(values)
     return path
+
+
+def merge_csv(
+    folder: Path, name: str, method: str, rows: Sequence[Row], *, order: Sequence[str], command: str
+) -> list[dict[str, str]]:
+    """Put a method's rows in the place of its old ones in `folder/NAME.csv`; two processes may do so at once.
+
+    Args:
+        order: the order of the methods in the file; others' rows go.
+
+    Returns:
+        All rows of the file.
+    """
+    path = folder / f"{name}.csv"
+    lock = folder / f".{name}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        old = read_csv(path)
+        fresh = write_csv(str(folder / f".{method}"), rows, command)
+        new = {kept: [row for row in old if row["method"] == kept] for kept in order} | {method: read_csv(fresh)}
+        kept = [row for group in new.values() for row in group]
+        with fresh.open("w", newline="") as out:
+            writer = csv.DictWriter(out, list(kept[0]))
+            writer.writeheader()
+            writer.writerows(kept)
+        fresh.replace(path)
+    lock.unlink(missing_ok=True)
+    return kept
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a file of results, or none."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
