@@ -5,7 +5,7 @@ python experiments/tuning.py --only anil imaml   # these anew; the others are ke
 python experiments/tuning.py --quick             # a smoke test in a temporary folder
 
 Each setting trains for 20,000 outer steps. Its score is the geometric mean of its validation losses at K = 5 after 1, 5 and 10
-inner steps (each counts alike); of Meta-SGD, which is trained for one step, the loss after that one. A loss is the mean over the
+inner steps (each counts alike); of Meta-SGD, trained for one step, the loss after that one. A loss is the mean over the
 better 99 % of the tasks, or the one task on which ten steps diverge would decide.
 """
 
