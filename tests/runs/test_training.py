@@ -1,12 +1,14 @@
 """`train`: rows, folders, seeds, refusals, and errors that say what to do."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from running import algorithm, same_bits
+from running import algorithm, environment, same_bits
 
 import metaception as mc
 from metaception.runs import loop as loop_module
@@ -227,3 +229,36 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
 def test_several_seeds_differ_and_are_reported_together(kept):
     assert kept.rows[-1]["loss"][0] != kept.rows[-1]["loss"][1]
     assert np.asarray(jax.tree.leaves(kept.metas())[0]).shape[0] == 2
+
+
+def test_a_model_larger_than_the_memory_is_refused_before_any_work(tmp_path):
+    """Sixteen terabytes; nothing is drawn, compiled or written."""
+    huge = mc.MAML().build(mc.mlp(1, 1, widths=(2_000_000, 2_000_000)), mc.Sinusoids())
+    with pytest.raises(
+        mc.UsageError, match=r"4,000,008,000,001 meta-parameters .* GiB, and this device has .* smaller model"
+    ):
+        mc.train(huge, steps=1, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+_ALLOCATE = """
+import resource
+import jax, metaception as mc
+algorithm = mc.MAML(mapping="vectorised").build(mc.mlp(1, 1, widths=(3000, 3000)), mc.Sinusoids())
+jax.block_until_ready(jax.numpy.zeros(3))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+try:
+    mc.train(algorithm, steps=2)
+except mc.OutOfMemory as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_memory_that_really_runs_out():
+    """25 copies of a model of 36 MB in a process that may take 1 GiB more."""
+    run = subprocess.run(
+        [sys.executable, "-c", _ALLOCATE], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert "--mapping sequential" in run.stdout, run.stderr

@@ -21,6 +21,7 @@ from metaception.runs.compilation import use_compilation_cache
 from metaception.runs.errors import UsageError, diverged, is_out_of_memory, out_of_memory, stopped
 from metaception.runs.folder import RunFolder
 from metaception.runs.loop import Loop, Snapshot
+from metaception.runs.memory import check_fits
 from metaception.runs.pace import Pace
 from metaception.runs.progress import Progress, choose
 from metaception.runs.record import Record
@@ -95,6 +96,7 @@ def train(
         "patience": patience,
     }
     _check(settings, checkpoint_seconds, resume, folder)
+    check_fits(algorithm, seeds)
     all_seeds = list(range(seed, seed + seeds))
     config = {"preset": preset, "algorithm": None if preset else describe(algorithm), "run": settings}
     run_folder = RunFolder(folder) if folder is not None and processes.writes() else None
