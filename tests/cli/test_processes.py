@@ -49,15 +49,20 @@ def test_a_signal_saves_says_how_to_resume_and_sets_the_exit_code(tmp_path, numb
     assert said[1] == f"metaception {' '.join(flags)} --resume"
 
 
-def test_two_processes_agree_with_one(tmp_path):
-    flags = ["train", "maml-sinusoid", *TINY, "--steps", "30", "--log-every", "10"]
-    alone = cli(*flags, "--out", str(tmp_path / "alone"))
-    assert alone.returncode == 0, alone.stderr
+def _start_both(*flags: str) -> list[subprocess.Popen]:
+    """The same training in two processes that join over loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     joined = ["--distributed", "--coordinator", coordinator, "--processes", "2", "--process"]
-    both = [_start(*flags, "--out", str(tmp_path / "both"), *joined, str(index)) for index in range(2)]
+    return [_start(*flags, *joined, str(index)) for index in range(2)]
+
+
+def test_two_processes_agree_with_one(tmp_path):
+    flags = ["train", "maml-sinusoid", *TINY, "--steps", "30", "--log-every", "10"]
+    alone = cli(*flags, "--out", str(tmp_path / "alone"))
+    assert alone.returncode == 0, alone.stderr
+    both = _start_both(*flags, "--out", str(tmp_path / "both"))
     said = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     # The second process writes nothing and reports nothing; what it says of its network is not ours.
@@ -71,3 +76,26 @@ def test_two_processes_agree_with_one(tmp_path):
     for mine, theirs in zip(jax.tree.leaves(one.metas("last")), jax.tree.leaves(two.metas("last")), strict=True):
         scale = np.abs(mine).max()
         np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_and_both_go_on(tmp_path):
+    """It is the process that writes nothing which is told to stop."""
+    folder = tmp_path / "run"
+    flags = ["train", "maml-sinusoid", *TINY, "--steps", "3000", "--log-every", "100", "--out", str(folder)]
+    both = _start_both(*flags)
+    rows = folder / "metrics.jsonl"
+    while not rows.exists() or rows.read_text().count("\n") < 2:
+        assert all(process.poll() is None for process in both), [process.communicate() for process in both]
+        time.sleep(0.05)
+    both[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [143, 143], said
+    assert "To go on:\n  metaception train maml-sinusoid" in said[0][1]
+    stopped = mc.load_run(folder).step
+    assert 0 <= stopped < 3000
+    again = _start_both(*flags, "--resume")
+    said = [process.communicate(timeout=240) for process in again]
+    assert [process.returncode for process in again] == [0, 0], said
+    run = mc.load_run(folder)
+    assert run.step == 3000
+    assert [row["step"] for row in run.rows] == list(range(0, 3001, 100))

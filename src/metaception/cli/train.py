@@ -129,6 +129,8 @@ def _join(command: Train) -> None:
     given = (command.coordinator, command.processes, command.process)
     if None in given and given != (None, None, None):
         raise UsageError("give --coordinator HOST:PORT, --processes N and --process I together, or none of them.")
+    # JAX would take SIGTERM for itself, and a process that gets it before it trains would go on as if nothing had come.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(*given)
     except (ValueError, RuntimeError) as error:

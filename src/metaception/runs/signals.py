@@ -43,7 +43,7 @@ class Signals:
             return
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
-            # A handler that was not Python's (JAX sets one for several processes) reads as None, and cannot be set again.
+            # A handler that was not Python's (JAX's preemption service sets one) reads as None, and cannot be set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._handlers = {}
         os.close(self._pipe)
