@@ -42,3 +42,16 @@ def test_quick(name, tmp_path):
     assert new
     assert all("| --- |" in here and here != there for here, there in zip(new, old, strict=True))
     assert {path: path.stat().st_mtime_ns for path in (ROOT / "results").rglob("*")} == before
+
+
+@pytest.mark.parametrize(("name", "method"), [("sinusoid", "random"), ("tuning", "maml")])
+def test_quick_one_method(name, method, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--quick", "--only", method]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.returncode == 0, run.stderr
+    (table,) = tmp_path.glob("*/*.csv")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["experiment"], row["method"]) for row in rows} == {(name, method)}
+    assert all(row["mean"] and row["setting"] and row["machine"] and row["command"] for row in rows)

@@ -202,7 +202,7 @@ def advance(
     if length == 0 and read is None:
         return state, None
     keys = jax.random.split(key, length)
-    if length > FEW_STEPS or loop:
+    if loop or not 0 < length <= FEW_STEPS:
         return jax.lax.scan(body, state, keys)
     noted = []
     for key_step in keys:
