@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from table import RESULTS, Row, merge_csv
+from table import RESULTS, Row, add_csv
 
 import metaception as mc
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
@@ -124,14 +124,14 @@ def main() -> None:
         if arguments.quick:
             preset = dataclasses.replace(preset, steps=min(preset.steps, 20))
         rows = measure(method, preset, arguments.seeds, 20 if arguments.quick else 600)
-        save(folder, method, rows)
+        save(folder, rows)
         print(f"{method}: {folder / 'sinusoid.csv'}", flush=True)
 
 
-def save(folder: Path, method: str, rows: list[Row]) -> None:
-    """Put a method's rows in the place of its old ones, as soon as they are there, and renew the tables of the page."""
+def save(folder: Path, rows: list[Row]) -> None:
+    """Keep a method's rows as soon as they are there, and renew the tables of the page."""
     kept, text = (
-        merge_csv(folder, "sinusoid", method, rows, order=list(METHODS), command=COMMAND),
+        add_csv(folder, "sinusoid", rows, order=list(METHODS), command=COMMAND),
         folder / "sinusoid.md",
     )
     if text.exists():

@@ -76,10 +76,10 @@ def write_csv(name: str, rows: Sequence[Row], command: str | None = None) -> Pat
     return path
 
 
-def merge_csv(
-    folder: Path, name: str, method: str, rows: Sequence[Row], *, order: Sequence[str], command: str
+def add_csv(
+    folder: Path, name: str, rows: Sequence[Row], *, order: Sequence[str], command: str
 ) -> list[dict[str, str]]:
-    """Put a method's rows in the place of its old ones in `folder/NAME.csv`; two processes may do so at once.
+    """Put rows into `folder/NAME.csv`, in the place of older ones of the same cell; two processes may do so at once.
 
     Args:
         order: the order of the methods in the file; others' rows go.
@@ -87,20 +87,17 @@ def merge_csv(
     Returns:
         All rows of the file.
     """
-    path = folder / f"{name}.csv"
-    lock = folder / f".{name}.lock"
+    path, lock = folder / f"{name}.csv", folder / f".{name}.lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        old = read_csv(path)
-        fresh = write_csv(str(folder / f".{method}"), rows, command)
-        new = {kept: [row for row in old if row["method"] == kept] for kept in order} | {method: read_csv(fresh)}
-        kept = [row for group in new.values() for row in group]
+        fresh = write_csv(str(folder / f".{name}"), rows, command)
+        cells = {(row["method"], row["setting"], row["metric"]): row for row in [*read_csv(path), *read_csv(fresh)]}
+        kept = [row for method in order for row in cells.values() if row["method"] == method]
         with fresh.open("w", newline="") as out:
             writer = csv.DictWriter(out, list(kept[0]))
             writer.writeheader()
             writer.writerows(kept)
         fresh.replace(path)
-    lock.unlink(missing_ok=True)
     return kept
 
 

@@ -1,12 +1,13 @@
 """How the sinusoid presets were chosen: the same number of settings for every method, compared on validation tasks.
 
-python experiments/tuning.py                     # all methods, one seed each
-python experiments/tuning.py --only anil imaml   # these anew; the others are kept
+python experiments/tuning.py                     # all methods, one seed each; what results/tuning.csv has is not done again
+python experiments/tuning.py --only anil imaml   # these methods
 python experiments/tuning.py --quick             # a smoke test in a temporary folder
 
-Each setting trains for 20,000 outer steps. Its score is the geometric mean of its validation losses at K = 5 after 1, 5 and 10
-inner steps (each counts alike); of Meta-SGD, trained for one step, the loss after that one. A loss is the mean over the
-better 99 % of the tasks, or the one task on which ten steps diverge would decide.
+Sixteen settings train for 20,000 outer steps each, and the best four of them for the presets' 70,000. A setting's score is the
+geometric mean of its validation losses at K = 5 after 1, 5 and 10 inner steps (each counts alike); of Meta-SGD, trained for one
+step, the loss after that one. A loss is the mean over the better 99 % of the tasks, or the one task on which ten steps diverge
+would decide.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from table import RESULTS, Row, merge_csv
+from table import RESULTS, Row, add_csv, read_csv
 
 import metaception as mc
 from metaception.evaluation.curves import evaluate
@@ -27,7 +28,7 @@ from metaception.runs.preset import Preset
 from metaception.runs.presets import PRESETS
 
 COMMAND = "python experiments/tuning.py"
-STEPS = 20_000
+FIRST_ROUND, BEST = 20_000, 4
 OUTER_RATES = (1e-3, 5e-3)
 
 # Sixteen settings a method: two outer rates, and eight of what the method has inside.
@@ -36,7 +37,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "fomaml": {"inner_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05)},
     "anil": {"inner_rate": (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)},
     "meta_sgd": {"inner_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05)},
-    "imaml": {"inner_rate": (0.003, 0.01), "strength": (0.1, 0.3, 1.0, 3.0)},
+    "imaml": {"inner_rate": (0.003, 0.01), "strength": (0.3, 1.0, 3.0, 10.0)},
 }
 SCORED_AFTER = {"meta_sgd": (1,)}
 
@@ -56,30 +57,42 @@ def score(preset: Preset, after: tuple[int, ...], tasks: int) -> float:
     return float(np.exp(np.log(better.mean(axis=0)).mean()))
 
 
-def measure(method: str, quick: bool) -> list[Row]:
-    """The scores of all settings of one method, the best first."""
+def measure(folder: Path, method: str, quick: bool) -> None:
+    """Both rounds of one method; each score is written as soon as it is there."""
     preset = PRESETS[f"{method.replace('_', '-')}-sinusoid"]
-    after = SCORED_AFTER.get(method, (1, 5, 10))
-    rows = []
-    for changes in settings(method)[: 1 if quick else None]:
-        started = time.monotonic()
-        changed = dataclasses.replace(preset.method, outer_schedule="cosine", **changes)
-        preset = dataclasses.replace(preset, method=changed, steps=10 if quick else STEPS)
-        found = score(preset, after, 20 if quick else 600)
-        rows.append(
-            Row(
-                experiment="tuning",
-                method=method,
-                setting=", ".join(f"{name} {value:g}" for name, value in changes.items()),
-                metric=f"validation mse after {'/'.join(map(str, after))} steps",
-                mean=found,
-                tasks=600,
-                seeds=1,
-                wall_s=time.monotonic() - started,
-            )
-        )
-        print(f"{method}: {rows[-1].setting}: {found:.4f} ({rows[-1].wall_s:.0f} s)", flush=True)
-    return sorted(rows, key=lambda row: row.mean)
+    after, tasks = SCORED_AFTER.get(method, (1, 5, 10)), 20 if quick else 600
+
+    def scores(steps: int, tried: list[dict[str, float]]) -> list[dict[str, float]]:
+        """`tried`, the best first."""
+        found = []
+        for changes in tried:
+            setting = f"{steps:,} steps: " + ", ".join(f"{name} {value:g}" for name, value in changes.items())
+            rows = {row["setting"]: row for row in read_csv(folder / "tuning.csv") if row["method"] == method}
+            if setting not in rows:
+                started = time.monotonic()
+                changed = dataclasses.replace(preset.method, outer_schedule="cosine", **changes)
+                value = score(dataclasses.replace(preset, method=changed, steps=steps), after, tasks)
+                row = Row(
+                    experiment="tuning",
+                    method=method,
+                    setting=setting,
+                    metric=f"validation mse after {'/'.join(map(str, after))} steps",
+                    mean=value,
+                    tasks=tasks,
+                    seeds=1,
+                    wall_s=time.monotonic() - started,
+                )
+                add_csv(folder, "tuning", [row], order=list(GRIDS), command=COMMAND)
+                print(f"{method}: {setting}: {value:.4f} ({row.wall_s:.0f} s)", flush=True)
+            else:
+                value = float(rows[setting]["mean"])
+            found.append(value)
+        return [tried[place] for place in np.argsort(found, kind="stable")]
+
+    if quick:
+        scores(10, settings(method)[:1])
+    else:
+        scores(preset.steps, scores(FIRST_ROUND, settings(method))[:BEST])
 
 
 def main() -> None:
@@ -90,7 +103,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tuning-")) if arguments.quick else RESULTS
     for method in arguments.only:
-        merge_csv(folder, "tuning", method, measure(method, arguments.quick), order=list(GRIDS), command=COMMAND)
+        measure(folder, method, arguments.quick)
 
 
 if __name__ == "__main__":
