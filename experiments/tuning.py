@@ -37,7 +37,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "fomaml": {"inner_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05)},
     "anil": {"inner_rate": (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)},
     "meta_sgd": {"inner_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05)},
-    "imaml": {"inner_rate": (0.003, 0.01), "strength": (0.3, 1.0, 3.0, 10.0)},
+    "imaml": {"inner_rate": (0.002, 0.004), "strength": (0.1, 1.0), "damping": (3.0, 10.0)},
 }
 SCORED_AFTER = {"meta_sgd": (1,)}
 

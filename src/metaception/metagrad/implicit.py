@@ -22,10 +22,13 @@ class Implicit(MetaGradient):
     dL/dmeta = ∂L/∂meta − (∂F/∂meta)ᵀ v, with (∂F/∂adapted)ᵀ v = ∂L/∂adapted. The memory does not grow with inner steps.
     It is as right as the inner problem is solved: stop early, and the estimate is biased.
     Where ∂F/∂adapted turns out not to be positive definite (the inner loss curves down more than its regulariser curves up),
-    conjugate gradients break down, the estimate is not a number, and the outer step is skipped and counted.
+    conjugate gradients break down, the estimate is not a number, and the outer step is skipped and counted; `damping` is the
+    remedy.
 
     Args:
         cg_steps: iterations of the linear solve at most; iMAML takes 5.
+        damping: δ, solve with ∂F/∂adapted + δI instead. A bias, towards the first-order gradient at the solution as δ grows,
+            for a solve that does not break down; the authors' code has one too.
         tolerance: relative residual at which the solve stops earlier.
         symmetric: ∂F/∂adapted is symmetric and positive definite (the Hessian of a strongly convex inner loss), so that
             conjugate gradients apply. Where it is not, False takes GMRES.
@@ -34,6 +37,7 @@ class Implicit(MetaGradient):
     """
 
     cg_steps: int = eqx.field(static=True, default=5)
+    damping: float = eqx.field(static=True, default=0.0)
     tolerance: float = eqx.field(static=True, default=1e-6)
     symmetric: bool = eqx.field(static=True, default=True)
 
@@ -55,7 +59,7 @@ class Implicit(MetaGradient):
 
         def transposed(vector: Adapted) -> Adapted:
             back = jax.vjp(lambda adapted: learner.optimality(meta, adapted, task.support), adapted)[1]
-            return back(vector)[0]
+            return jax.tree.map(lambda a, v: a + self.damping * v, back(vector)[0], vector)
 
         structure = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), adapted)
         tags = frozenset({lx.positive_semidefinite_tag}) if self.symmetric else frozenset()
@@ -75,6 +79,8 @@ class Implicit(MetaGradient):
     def check(self, learner: Learner, meta: Meta, task: Task) -> None:
         if self.cg_steps < 1:
             raise ValueError(f"Implicit: cg_steps={self.cg_steps}; the solve needs at least one step.")
+        if not 0 <= self.damping < np.inf:
+            raise ValueError(f"Implicit: damping={self.damping}; expected a finite number, 0 or more.")
         if not isinstance(learner, Stationary):
             raise refuse(
                 self,

@@ -25,6 +25,7 @@ class IMAML(Method):
         inner_steps: its steps.
         strength: λ, the pull back to the initialisation.
         cg_steps: conjugate-gradient iterations.
+        damping: what is added to the diagonal of the matrix that they invert, where it is not positive definite.
 
     Rajeswaran et al. 2019, algorithms 1 and 2; 16 steps, λ = 2 and 5 iterations are the authors' example settings.
     """
@@ -33,6 +34,7 @@ class IMAML(Method):
     inner_steps: int = 16
     strength: float = 2.0
     cg_steps: int = 5
+    damping: float = 0.0
 
     name: ClassVar[str] = "imaml"
     title: ClassVar[str] = "Implicit MAML"
@@ -50,4 +52,4 @@ class IMAML(Method):
         )
 
     def estimator(self) -> MetaGradient:
-        return Implicit(cg_steps=self.cg_steps)
+        return Implicit(cg_steps=self.cg_steps, damping=self.damping)
