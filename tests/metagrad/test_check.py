@@ -203,6 +203,7 @@ class Descent(mc.GradientBased, mc.Stationary):
 QUADRATIC = Quadratic(jnp.eye(2), jnp.ones(2))
 BAD_SETTINGS = {
     "Implicit: cg_steps=0; the solve needs at least one step.": mc.Implicit(cg_steps=0),
+    "Implicit: damping=-1.0; expected a finite number, 0 or more.": mc.Implicit(damping=-1.0),
     "EvolutionStrategies: sigma=0.0, pairs=8; expected sigma > 0 and at least one antithetic pair.": (
         mc.EvolutionStrategies(sigma=0.0)
     ),

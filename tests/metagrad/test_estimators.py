@@ -128,3 +128,30 @@ def test_states_and_gradients_keep_their_shapes(estimator):
     said, after = jax.eval_shape(lambda s: estimator.estimate(KEY, given.learner, meta, s, task), state)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(lambda a: (a.shape, a.dtype), after)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), said.gradient) == jax.tree.map(lambda a: (a.shape, a.dtype), meta)
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["cg", "gmres"])
+def test_damping_is_added_to_the_diagonal(float64, symmetric):
+    """One inner step, far from the solution: against the dense system (∂F/∂adapted + δI)ᵀ v = ∂L/∂adapted, solved as such."""
+    given, damping = problem("proximal").with_steps(1), 2.5
+    learner, meta = given.learner, given.meta
+    task = jax.tree.map(lambda a: a[0], given.tasks)
+    key = jax.random.key(3)
+    estimator = mc.Implicit(cg_steps=200, tolerance=1e-12, damping=damping, symmetric=symmetric)
+    gradient = estimator.estimate(key, learner, meta, (), task)[0].gradient
+
+    adapted, unravel = ravel_pytree(learner.adapt(key, meta, task.support))
+    flat_meta, unravel_meta = ravel_pytree(meta)
+
+    def residual(flat_meta, flat):
+        return ravel_pytree(learner.optimality(unravel_meta(flat_meta), unravel(flat), task.support))[0]
+
+    def outer(flat_meta, flat):
+        return learner.loss(key, unravel_meta(flat_meta), unravel(flat), task)[0]
+
+    by_meta, by_adapted = jax.jacobian(residual, argnums=(0, 1))(flat_meta, adapted)
+    direct, pull = jax.grad(outer, argnums=(0, 1))(flat_meta, adapted)
+    solved = np.linalg.solve(np.asarray(by_adapted).T + damping * np.eye(adapted.size), pull)
+    undamped = np.linalg.solve(np.asarray(by_adapted).T, pull)
+    assert np.linalg.norm(solved - undamped) > 0.1 * np.linalg.norm(undamped)
+    np.testing.assert_allclose(ravel_pytree(gradient)[0], direct - by_meta.T @ solved, rtol=1e-8, atol=1e-10)

@@ -49,14 +49,14 @@ _ALL = (
     Preset(
         "meta-sgd-sinusoid",
         "Meta-SGD on sinusoids: the step sizes are learned too",
-        MetaSGD(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
+        MetaSGD(inner_rate=0.002, outer_rate=5e-3, outer_schedule="cosine"),
         Sinusoids(shots=5),
         _HE,
     ),
     Preset(
         "anil-sinusoid",
         "ANIL on sinusoids: the inner loop adapts the last layer alone",
-        ANIL(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
+        ANIL(inner_rate=0.02, outer_rate=5e-3, outer_schedule="cosine"),
         Sinusoids(shots=5),
         _HE,
     ),
