@@ -1,5 +1,6 @@
 """The command line from train to cite, in this process, on a preset made tiny."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 
 import metaception as mc
+from metaception.cli.console import console, results_table
 from metaception.cli.main import main
+from metaception.runs.presets import PRESETS
+from metaception.runs.testing import Results, published
 
 TINY = (
     *("--widths", "4", "--meta-batch-size", "2", "--shots", "3", "--queries", "3", "--validation-tasks", "4"),
@@ -135,3 +139,45 @@ def test_no_training_at_all_is_a_run_too(tmp_path):
     assert main(["train", "random-sinusoid", *TINY, "--out", str(folder), "--quiet"]) == 0
     assert json.loads((folder / "results" / "test.json").read_text())["step"] == 0
     assert not (folder / "pictures" / "training.png").exists()
+
+
+def test_a_run_that_is_not_at_its_end_is_shown_as_such_and_tested_anew_later(tmp_path, capsys, trained):
+    folder = tmp_path / "part"
+    shutil.copytree(trained, folder)
+    path = folder / "results" / "test.json"
+    results = json.loads(path.read_text())
+    path.write_text(json.dumps(results | {"step": 6, "planned": 30}))
+    # The checkpoint is further on than the stored results: they are made again.
+    assert main(["compare", str(folder)]) == 0
+    assert json.loads(path.read_text())["step"] == results["step"]
+    shown = results_table([Results(**results | {"step": 6, "planned": 30})], "title")
+    capsys.readouterr()
+    console().print(shown)
+    assert "(step 6 of 30)" in capsys.readouterr().out
+
+
+def test_without_a_terminal_training_is_quiet(trained, capfd, tmp_path):
+    flags = ["--steps", "20", "--widths", "4", "--meta-batch-size", "2", "--test-tasks", "4", "--validation-tasks", "4"]
+    assert main(["train", "maml-sinusoid", *flags, "--out", str(tmp_path / "run")]) == 0
+    out, err = capfd.readouterr()
+    assert "steps/s" not in out + err
+    assert "held-out tasks" in out
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "beside"),
+    [
+        ("maml-sinusoid", {}, True),
+        ("oracle-sinusoid", {}, False),  # the table of the paper has no five-shot figures of the oracle
+        ("maml-sinusoid", {"parameters": 13}, False),
+        ("maml-sinusoid", {"tasks": {"told": True}}, False),
+        ("maml-sinusoid", {"tasks": {"inputs": (-1.0, 1.0)}}, False),
+    ],
+)
+def test_the_papers_figures_stand_beside_the_papers_setting_alone(preset, changes, beside):
+    chosen = PRESETS[preset]
+    tasks = {"family": "Sinusoids", **dataclasses.asdict(chosen.test_distribution(5)), **changes.pop("tasks", {})}
+    count = mc.count_parameters(chosen.build().learner.model)
+    values = {"name": preset, "method": chosen.method.name, "parameters": count, "step": 1, "planned": 1, "seeds": [0]}
+    results = Results(**values | changes, which="best", test={}, tasks=tasks, curves=[])
+    assert (published(results, 5, 1) is not None) == beside

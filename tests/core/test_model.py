@@ -94,10 +94,10 @@ MODELS = {
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_trains_in_maml(model):
-    """Thirty outer steps on lines bring the loss after adaptation well down."""
+    """Sixty outer steps on lines bring the loss after adaptation well down."""
     tasks = mc.Lines(shots=5, slope=(0.5, 1.0), intercept=(0.0, 0.0), inputs=(-1.0, 1.0))
     method = mc.MAML(meta_batch_size=8, inner_rate=0.1, outer_rate=0.03)
-    algorithm = method.build(model, tasks, example=EXAMPLE)
+    algorithm = method.build(model, tasks)
 
     @jax.jit
     def train(state):
@@ -157,3 +157,19 @@ def test_what_the_libraries_compute():
 def test_what_is_refused(model, message):
     with pytest.raises(TypeError, match=re.escape(message)):
         mc.as_model(model)
+
+
+def test_a_makers_own_error_is_what_is_told():
+    """A forgotten argument is not taken for a wish for Flax."""
+    with pytest.raises(TypeError, match="depth"):
+        mc.as_model(lambda key: eqx.nn.MLP(1, 1, 16, key=key))
+
+
+def test_linen_layers_with_state_are_refused():
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.BatchNorm(use_running_average=False)(nn.Dense(1)(x))
+
+    with pytest.raises(TypeError, match="Normalised has batch_stats beside its parameters"):
+        mc.as_model(Normalised(), EXAMPLE)

@@ -85,3 +85,24 @@ def test_own_arrays_and_own_functions_train_alike():
         states.append(eqx.filter_jit(algorithm.step)(KEY, algorithm.init(KEY))[0].meta)
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_split_makes_disjoint_sets_of_whole_tasks():
+    x = np.arange(20.0).reshape(10, 2, 1)
+    tasks = mc.ArrayTasks(x, 2 * x, x + 100, 3 * x)
+    parts = tasks.split(5, 3, 2, seed=1)
+    sets = [{float(v) for v in part.tasks.support.inputs[:, 0, 0]} for part in parts]
+    assert [len(found) for found in sets] == [5, 3, 2]
+    assert set.union(*sets) == {float(v) for v in x[:, 0, 0]}
+    for part in parts:
+        support, query = part.tasks
+        np.testing.assert_array_equal(support.targets, 2 * support.inputs)
+        np.testing.assert_array_equal(query.inputs, support.inputs + 100)
+        np.testing.assert_array_equal(query.targets, 3 * support.inputs)
+
+
+@pytest.mark.parametrize("counts", [(), (0, 1), (6, 5)])
+def test_split_refuses_what_there_is_not(counts):
+    x = np.zeros((10, 2, 1))
+    with pytest.raises(ValueError, match="positive numbers whose sum is at most the 10 tasks"):
+        mc.ArrayTasks(x, x, x, x).split(*counts)

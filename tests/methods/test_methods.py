@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import metaception as mc
@@ -23,6 +24,13 @@ METHODS = {
     "oracle": mc.Oracle(),
     "random": mc.RandomInitialisation(),
 }
+
+
+def wrong(method: Method, **values) -> Method:
+    """The method with settings of wrong types, which the checked signatures of a test run would not let through."""
+    for name, value in values.items():
+        object.__setattr__(method, name, value)
+    return method
 
 
 def build(method: Method, **changes) -> mc.MetaAlgorithm:
@@ -158,6 +166,18 @@ def test_implicit_maml_approaches_the_long_unroll_of_its_proximal_problem():
         (lambda: mc.MAML(outer_rate=float("nan")), "maml: outer_rate=nan; expected a finite step size, not negative."),
         (lambda: mc.FOMAML(inner_steps=-1), "fomaml: inner_steps=-1; expected 0 or more."),
         (lambda: mc.MAML(meta_batch_size=0), "meta_batch_size=0; an outer step needs at least one task."),
+        (lambda: wrong(mc.MAML(), meta_batch_size="4"), "maml: meta_batch_size='4'; expected a whole number."),
+        (lambda: wrong(mc.MAML(), inner_steps=1.5), "maml: inner_steps=1.5; expected a whole number."),
+        (lambda: wrong(mc.MAML(), inner_rate="big"), "maml: inner_rate='big'; expected a number."),
+        (
+            lambda: wrong(mc.MAML(), outer_schedule="cosin"),
+            "outer_schedule='cosin'; expected one of constant, linear, cosine.",
+        ),
+        (
+            lambda: wrong(mc.Reptile(), inner_optimizer="sdg"),
+            "reptile: inner_optimizer='sdg'; expected one of sgd, adam.",
+        ),
+        (lambda: mc.Reptile(inner_batch_size=-1), "reptile: inner_batch_size=-1; expected 1 or more, or 0"),
         (lambda: mc.IMAML(strength=0.0), "imaml: strength=0.0; the proximal term needs a positive weight."),
         (lambda: mc.IMAML(cg_steps=0), "Implicit: cg_steps=0; the solve needs at least one step."),
         (
@@ -210,3 +230,39 @@ def test_arrays_that_are_not_finite_are_refused():
     bad[1, 2] = np.nan
     with pytest.raises(ValueError, match="query_targets has entries that are not finite"):
         mc.ArrayTasks(*(np.zeros((3, 5, 1)) for _ in range(3)), bad)
+
+
+def test_query_inputs_that_do_not_fit_are_named():
+    tasks = mc.ArrayTasks(*(np.zeros(shape) for shape in ((3, 5, 1), (3, 5, 1), (3, 5, 2), (3, 5, 1))))
+    with pytest.raises(ValueError, match=r"does not fit the tasks, whose query inputs have shape \(5, 2\)"):
+        mc.MAML().build(mc.mlp(1, 1, widths=(4,)), tasks)
+
+
+def test_what_is_not_a_distribution_is_refused():
+    with pytest.raises(TypeError, match=r"cannot draw from Sinusoids; expected a metaception\.TaskDistribution"):
+        mc.MAML().build(mc.mlp(1, 1, widths=(4,)), mc.Sinusoids)
+
+
+def test_inner_and_outer_optimisers_of_ones_own(float64):
+    """MAML with Adam inside and sign descent outside: a function's tasks, an inner step and an outer step by hand."""
+
+    def line(key):
+        x = jax.random.normal(key, (6, 1))
+        return mc.Task(mc.Examples(x[:3], 2 * x[:3]), mc.Examples(x[3:], 2 * x[3:]))
+
+    model, key = mc.mlp(1, 1, widths=(4,), activation="tanh", initialiser="he"), jax.random.key(4)
+    inner = optax.adam(1.0, eps_root=1e-8)
+    method = mc.MAML(inner_rate=0.05, meta_batch_size=2)
+    algorithm = method.build(model, line, inner=inner, outer=optax.sign_sgd(0.5))
+    state, task = algorithm.init(key), line(key)
+
+    def loss(parameters):
+        return ((model.apply(parameters, task.support.inputs) - task.support.targets) ** 2).mean()
+
+    updates, _ = inner.update(jax.grad(loss)(state.meta), inner.init(state.meta), state.meta)
+    expected = jax.tree.map(lambda p, u: p + 0.05 * u, state.meta, updates)
+    for a, b in zip(*map(jax.tree.leaves, (algorithm.adapt(key, state.meta, task.support), expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    after = eqx.filter_jit(algorithm.step)(key, state)[0]
+    for a, b in zip(*map(jax.tree.leaves, (after.meta, state.meta)), strict=True):
+        np.testing.assert_allclose(np.abs(a - b), 0.5, rtol=1e-9)

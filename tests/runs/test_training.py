@@ -262,3 +262,25 @@ def test_memory_that_really_runs_out():
         [sys.executable, "-c", _ALLOCATE], capture_output=True, text=True, env=environment(), check=True
     )
     assert "--mapping sequential" in run.stdout, run.stderr
+
+
+def test_a_finite_set_of_tasks_needs_others_to_validate_and_test_on():
+    x = np.random.default_rng(0).normal(size=(6, 4, 1)).astype(np.float32)
+    train, validation, test = mc.ArrayTasks(x, x, x, x).split(2, 2, 2)
+    given = mc.MAML(meta_batch_size=2).build(mc.mlp(1, 1, widths=(4,)), train)
+    with pytest.warns(UserWarning, match="validation tasks are drawn from the training tasks"):
+        run = mc.train(given, steps=1, validation_tasks=2)
+    with pytest.raises(mc.UsageError, match="so none of it is held out; give other tasks"):
+        run.evaluate()
+    assert (
+        mc.train(given, steps=1, validation=validation, validation_tasks=2).evaluate(test, count=2).losses.shape[1] == 2
+    )
+
+
+def test_a_method_that_was_not_built_is_refused():
+    with pytest.raises(mc.UsageError, match=r"expected a MetaAlgorithm, not MAML\(.*build one first"):
+        mc.train(mc.MAML(), steps=1)
+
+
+def test_resume_starts_a_run_in_an_empty_folder(tmp_path):
+    assert mc.train(algorithm(), folder=tmp_path, resume=True, **SMALL).step == 12

@@ -42,7 +42,8 @@ def results_table(all_results: list[Results], title: str) -> Table:
             rate = "" if curve["rate"] is None else f"{curve['rate']:g}"
             diverged = f"{max(curve['diverged'])} of {curve['tasks'] * len(results.seeds)}"
             cells = [_cell(curve, step) for step in steps]
-            table.add_row(results.name, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
+            part = f" (step {results.step:,} of {results.planned:,})" if results.step < results.planned else ""
+            table.add_row(results.name + part, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
             if any(paper.values()):
                 printed = [f"{figure.value:.2f}" if figure else "" for figure in paper.values()]
                 table.add_row("  [dim]the paper[/dim]", "", "", *[f"[dim]{cell}[/dim]" for cell in printed], "", "")

@@ -61,14 +61,17 @@ def open_run(folder: Path) -> tuple[TrainedRun, Preset]:
     loaded = load_run(folder)
     preset = loaded.preset
     if preset is None:
-        raise UsageError(f"{folder} was not made from a preset.")
+        raise UsageError(
+            f"{folder} was not made from a preset, so the command line cannot rebuild it. In Python: "
+            f"metaception.load_run({str(folder)!r}, algorithm), then .evaluate() or .adapt()."
+        )
     return loaded, preset
 
 
 def results_of(folder: Path) -> Results:
-    """The results in a run folder; made now if there are none yet."""
+    """The results in a run folder; made now if there are none yet, or if the run was not at its end when they were made."""
     results = load_results(folder)
-    if results is None:
+    if results is None or results.step < results.planned:
         results = meta_test(*open_run(folder))
         save_results(folder, results)
     return results

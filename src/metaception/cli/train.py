@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import shlex
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ import tyro
 from metaception.cli.console import caption, console, results_table
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.runs import processes
-from metaception.runs.errors import UsageError
+from metaception.runs.errors import Stopped, UsageError
 from metaception.runs.preset import Preset, to_dict
 from metaception.runs.presets import PRESETS
 from metaception.runs.testing import meta_test, save_results
@@ -31,7 +32,7 @@ class Train:
         preset: the preset.
         out: the run folder; runs/PRESET-seedS unless given.
         resume: go on with the run in that folder after its last checkpoint; bit for bit as if it had not stopped.
-        quiet: no progress display.
+        quiet: no progress display; there is none anyway where the output is not a terminal.
         checkpoint_seconds: the least time between two checkpoints.
         distributed: train in several processes, one a machine or device, which share the tasks of each outer step. Started
             under SLURM, Open MPI or Kubernetes they find each other; else give the three flags below to each.
@@ -57,6 +58,8 @@ def run(arguments: list[str]) -> int:
         _help()
         return 0 if arguments else 2
     name, *flags = arguments
+    if name.startswith("-"):
+        raise UsageError(f"train: {name} before the preset; the preset comes first: metaception train PRESET {name} …")
     if name not in PRESETS:
         raise UsageError(unknown_preset(name))
     command = tyro.cli(
@@ -89,7 +92,7 @@ def _train(command: Train, flags: list[str]) -> int:
         log_every=preset.log_every,
         validate_every=preset.validate_every,
         checkpoint_seconds=command.checkpoint_seconds,
-        progress=not command.quiet,
+        progress=False if command.quiet else None,
         preset=to_dict(preset),
         resume_command=_resume_command(preset.name, flags, out),
     )
@@ -99,10 +102,15 @@ def _train(command: Train, flags: list[str]) -> int:
     from metaception.runs.pictures import draw_pictures  # noqa: PLC0415
 
     say = console()
-    with contextlib.nullcontext() if command.quiet else say.status("testing on tasks never seen, and drawing"):
-        results = meta_test(trained, preset)
-        save_results(out, results)
-        pictures = draw_pictures(trained, preset, results)
+    try:
+        with contextlib.nullcontext() if command.quiet else say.status("testing on tasks never seen, and drawing"):
+            results = meta_test(trained, preset)
+            save_results(out, results)
+            pictures = draw_pictures(trained, preset, results)
+    except KeyboardInterrupt as error:
+        again = f"metaception evaluate {shlex.quote(str(out))} --save"
+        message = f"SIGINT: trained and saved, but not tested. To test it:\n  {again}"
+        raise Stopped(signal.SIGINT, trained.step, message) from error
     say.print(results_table([results], preset.description))
     say.print(caption(results))
     say.print(f"Run folder: {out}; pictures: {', '.join(str(path.relative_to(out)) for path in pictures)}")

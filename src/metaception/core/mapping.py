@@ -122,6 +122,17 @@ class Sharded(Mapping):
         self.within.check(tasks // devices)
 
 
+def on_one_device(mapping: Mapping) -> Mapping:
+    """How one device maps its share of the tasks."""
+    return mapping.within if isinstance(mapping, Sharded) else mapping
+
+
+def for_evaluation(mapping: Mapping, tasks: int, meta_batch_size: int) -> Mapping:
+    """How to map over held-out tasks: no more at once than training has, so that evaluation fits where training does."""
+    mapping = on_one_device(mapping)
+    return Chunked(min(tasks, max(meta_batch_size, 25))) if isinstance(mapping, Vectorised) else mapping
+
+
 def task_mesh() -> Mesh:
     """All devices of all processes, in one axis named `tasks`."""
     return Mesh(np.array(jax.devices()), ("tasks",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,7 @@ def as_model(model: Any, example: Any = None) -> Model:
                 f"as_model: {type(model).__name__} is a Flax linen module, which finds its shapes from data; pass a batch "
                 "of inputs as well: as_model(module, example)."
             )
-        return Model(lambda key: model.init(key, example), model.apply)
+        return _from_linen(model, example)
     if callable(model):
         return _from_maker(model)
     raise TypeError(
@@ -75,6 +76,16 @@ def _is_linen(model: Any) -> bool:
     return any(f"{c.__module__}.{c.__qualname__}" == "flax.linen.module.Module" for c in type(model).__mro__)
 
 
+def _from_linen(model: Any, example: Any) -> Model:
+    collections = sorted(set(jax.eval_shape(model.init, jax.random.key(0), example)) - {"params"})
+    if collections:
+        raise TypeError(
+            f"as_model: {type(model).__name__} has {', '.join(collections)} beside its parameters, which an inner loop would "
+            "take for parameters or carry from task to task; use layers without it, or a pair (init, apply) that handles it."
+        )
+    return Model(lambda key: model.init(key, example), model.apply)
+
+
 def _is_nnx(model: Any) -> bool:
     return any(c.__module__.startswith("flax.nnx") and c.__name__ == "Module" for c in type(model).__mro__)
 
@@ -88,8 +99,9 @@ def _from_maker(make: Callable[..., Any]) -> Model:
 
     try:
         jax.eval_shape(probe, jax.random.key(0))
-    except Exception as error:
-        if "rngs" in str(error).lower() or isinstance(error, (AttributeError, TypeError)):
+    except Exception:
+        # A Flax NNX module wants streams of keys where Equinox wants a key. Only who has imported Flax can have meant one.
+        if "flax" in sys.modules and _takes_rngs(make):
             return _from_nnx(make)
         raise
     if issubclass(kind[0], eqx.Module):
@@ -98,6 +110,16 @@ def _from_maker(make: Callable[..., Any]) -> Model:
         f"as_model: the function returned a {kind[0].__name__} for a key; expected an Equinox module (or, for rngs, a Flax "
         "NNX module)."
     )
+
+
+def _takes_rngs(make: Callable[..., Any]) -> bool:
+    """Whether `make` makes a Flax NNX module of `nnx.Rngs`."""
+    from flax import nnx
+
+    try:
+        return _is_nnx(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    except Exception:
+        return False
 
 
 def _from_equinox(make: Callable[[PRNGKeyArray], eqx.Module]) -> Model:

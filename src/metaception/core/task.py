@@ -95,8 +95,27 @@ class FunctionTasks(TaskDistribution):
         return task
 
 
+def as_tasks(tasks: Any) -> TaskDistribution:
+    """A distribution as it is, or a function `key -> Task` as `FunctionTasks`.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(tasks, TaskDistribution):
+        return tasks
+    if callable(tasks) and not isinstance(tasks, type):
+        return FunctionTasks(tasks)
+    what = tasks.__name__ if isinstance(tasks, type) else f"a {type(tasks).__name__}"
+    raise TypeError(
+        f"tasks: cannot draw from {what}; expected a metaception.TaskDistribution (Sinusoids(), ArrayTasks(...)) or a function "
+        "key -> Task."
+    )
+
+
 class ArrayTasks(TaskDistribution):
     """A finite set of tasks held in arrays; sampling picks one task uniformly.
+
+    What is drawn for validation or testing is disjoint from training only if it comes from other tasks: `split` them first.
 
     Args:
         support_inputs: array [tasks, shots, ...].
@@ -151,6 +170,32 @@ class ArrayTasks(TaskDistribution):
             return array[index]
 
         return jax.tree.map(pick, self.tasks)
+
+    def split(self, *counts: int, seed: int = 0) -> tuple[ArrayTasks, ...]:
+        """Disjoint sets of `counts` tasks each, shuffled by `seed`.
+
+        Raises:
+            ValueError: where the counts are not positive or are more than the tasks.
+
+        Example:
+            >>> import numpy as np, metaception as mc
+            >>> x = np.arange(10.0).reshape(10, 1, 1)
+            >>> train, validation, test = mc.ArrayTasks(x, x, x, x).split(6, 2, 2)
+            >>> len(set(train.tasks.query.inputs.ravel().tolist()) & set(test.tasks.query.inputs.ravel().tolist()))
+            0
+        """
+        total = self.tasks.support.inputs.shape[0]
+        if not counts or min(counts) < 1 or sum(counts) > total:
+            raise ValueError(
+                f"ArrayTasks.split{counts}: expected positive numbers whose sum is at most the {total} tasks there are."
+            )
+        order, ends = np.random.default_rng(seed).permutation(total), np.cumsum(counts)
+
+        def take(start: int, end: int) -> ArrayTasks:
+            support, query = jax.tree.map(lambda a: a[order[start:end]], self.tasks)
+            return ArrayTasks(support.inputs, support.targets, query.inputs, query.targets)
+
+        return tuple(take(end - count, end) for count, end in zip(counts, ends.tolist(), strict=True))
 
 
 def sample_batch(tasks: TaskDistribution, key: PRNGKeyArray, count: int) -> Task:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Learner, Meta, advance
-from metaception.core.mapping import Sharded
+from metaception.core.mapping import for_evaluation
 from metaception.core.streams import Stream, stream_key
 from metaception.core.task import Task, TaskDistribution
 
@@ -96,7 +96,7 @@ def curves(
     algorithm: MetaAlgorithm, metas: Meta, tasks: TaskDistribution, keys: Shaped[Array, "tasks ..."], steps: int
 ) -> Float[Array, "seeds tasks points"]:
     """`adaptation_curve` for every seed's meta-parameters (leading axis of `metas`) on the same tasks, one a key."""
-    mapping = algorithm.mapping.within if isinstance(algorithm.mapping, Sharded) else algorithm.mapping
+    mapping = for_evaluation(algorithm.mapping, keys.shape[0], algorithm.meta_batch_size)
 
     def one(shared: tuple[Learner, Meta], key: PRNGKeyArray) -> Float[Array, " points"]:
         learner, meta = shared

@@ -76,7 +76,8 @@ class Supervised(Descending):
         if self.batch_size is None or state.order is None:
             return data
         order = state.order
-        places = (state.taken * self.batch_size + jnp.arange(self.batch_size)) % order.shape[0]
+        size = min(self.batch_size, order.shape[0])
+        places = (state.taken * size + jnp.arange(size)) % order.shape[0]
 
         def pick(array: Shaped[Array, "shots ..."]) -> Shaped[Array, "batch ..."]:
             return array[order[places]]

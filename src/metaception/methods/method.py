@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import numbers
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from metaception.core.algorithm import MetaAlgorithm
@@ -14,7 +18,7 @@ from metaception.core.learner import Learner
 from metaception.core.mapping import as_mapping
 from metaception.core.metagradient import MetaGradient
 from metaception.core.model import Model, as_model, count_parameters
-from metaception.core.task import TaskDistribution
+from metaception.core.task import Examples, Task, TaskDistribution, as_tasks
 from metaception.learners.supervised import Loss, mean_squared_error
 
 
@@ -63,9 +67,11 @@ class Method(ABC):
     def build(
         self,
         model: Any,
-        tasks: TaskDistribution,
+        tasks: TaskDistribution | Callable[[Any], Task],
         *,
         loss: Loss = mean_squared_error,
+        inner: optax.GradientTransformation | None = None,
+        outer: optax.GradientTransformation | None = None,
         steps: int = 70_000,
         example: Any = None,
     ) -> MetaAlgorithm:
@@ -73,10 +79,13 @@ class Method(ABC):
 
         Args:
             model: anything that `metaception.as_model` takes.
-            tasks: what to train on.
+            tasks: what to train on: a `TaskDistribution`, or a function `key -> Task` (as in `FunctionTasks`).
             loss: `(predictions, targets) -> scalar`, inside and outside.
+            inner: the inner optimiser, any of optax's, instead of the method's; its updates are multiplied with `inner_rate`.
+                One that takes roots of squared gradients needs a positive `eps_root` (`optax.adam(1.0, eps_root=1e-8)`).
+            outer: the outer optimiser, any of optax's, instead of the method's, its rate and its schedule.
             steps: how many outer steps are planned, for methods whose outer step size is annealed.
-            example: a batch of inputs, for models that find their shapes from one.
+            example: a batch of inputs, for models that find their shapes from one; the tasks' own unless given.
 
         Raises:
             ValueError: for settings that cannot work, before any work starts.
@@ -88,22 +97,34 @@ class Method(ABC):
             25
         """
         self._check()
+        tasks = as_tasks(tasks)
+        task = jax.eval_shape(tasks.sample, jax.random.key(0))
+        if example is None and isinstance(task.support, Examples):
+            example = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), task.support.inputs)
         model = as_model(model, example)
+        _check_fit(self.name, model, task)
         learner = self.learner(model, loss)
+        if inner is not None:
+            learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
-        algorithm = MetaAlgorithm(learner, self.estimator(), tasks, self.outer(steps), self.meta_batch_size, mapping)
-        try:
-            algorithm.check()
-        except TypeError as error:
-            shape = jax.eval_shape(tasks.sample, jax.random.key(0)).support.inputs.shape
-            hint = " Give every example a feature axis: x[..., None]." if len(shape) == 1 else ""
-            raise ValueError(
-                f"{self.name}: the model does not fit the tasks, whose inputs have shape {shape}, one example a row.{hint} "
-                f"It says: {error}"
-            ) from error
+        updates = self.outer(steps) if outer is None else outer
+        algorithm = MetaAlgorithm(learner, self.estimator(), tasks, updates, self.meta_batch_size, mapping)
+        algorithm.check()
         return algorithm
 
     def _check(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                near = f"expected one of {', '.join(map(str, get_args(hint)))}"
+            elif hint is int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
+                near = "expected a whole number"
+            elif hint is float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+                near = "expected a number"
+            else:
+                continue
+            raise ValueError(f"{self.name}: {field.name}={value!r}; {near}.")
         for setting in ("inner_rate", "outer_rate"):
             value = getattr(self, setting, 0.0)
             if not 0 <= value < float("inf"):
@@ -111,3 +132,19 @@ class Method(ABC):
         inner_steps = getattr(self, "inner_steps", 0)
         if inner_steps < 0:
             raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
+
+
+def _check_fit(name: str, model: Model, task: Task) -> None:
+    """Refuse a model that cannot take the tasks' inputs."""
+    for half, examples in task._asdict().items():
+        if not isinstance(examples, Examples):
+            continue
+        try:
+            jax.eval_shape(lambda key, inputs: model.apply(model.init(key), inputs), jax.random.key(0), examples.inputs)
+        except (TypeError, ValueError) as error:
+            shape = getattr(examples.inputs, "shape", None)
+            hint = " Give every example a feature axis: x[..., None]." if shape is not None and len(shape) == 1 else ""
+            raise ValueError(
+                f"{name}: the model does not fit the tasks, whose {half} inputs have shape {shape}, one example a row.{hint} "
+                f"It says: {error}"
+            ) from error

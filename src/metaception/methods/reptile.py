@@ -25,7 +25,7 @@ class Reptile(Method):
         outer_rate: ε at the start; it falls to zero along a line.
         inner_rate: step size of the inner optimiser.
         inner_steps: inner steps a task, each on a fresh minibatch.
-        inner_batch_size: examples a minibatch; 0 for the whole support set.
+        inner_batch_size: examples a minibatch; 0, or as many as there are, for the whole support set.
         inner_optimizer: sgd, or adam with β₁ = 0 as in the authors' code for images.
 
     Nichol et al. 2018, algorithm 2. The paper prints no settings for its sinusoid; these were chosen on validation tasks.
@@ -44,6 +44,10 @@ class Reptile(Method):
     citations: ClassVar[tuple[str, ...]] = ("nichol2018reptile",)
 
     def learner(self, model: Model, loss: Loss) -> Learner:
+        if self.inner_batch_size < 0:
+            raise ValueError(
+                f"reptile: inner_batch_size={self.inner_batch_size}; expected 1 or more, or 0 for all examples."
+            )
         optimizer = optax.sgd(1.0) if self.inner_optimizer == "sgd" else optax.adam(1.0, b1=0.0)
         return Initialisation(
             model=model,

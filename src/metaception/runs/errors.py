@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from metaception.core.algorithm import MetaAlgorithm
-from metaception.core.mapping import Chunked, Sequential, Sharded
+from metaception.core.mapping import Chunked, Sequential, on_one_device
 from metaception.metagrad.unroll import Unroll
 
 
@@ -75,7 +75,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(algorithm: MetaAlgorithm, seeds: int, error: BaseException) -> OutOfMemory:
     """The exception of a program that did not fit, naming what saves memory in this one."""
     knobs = []
-    mapping = algorithm.mapping.within if isinstance(algorithm.mapping, Sharded) else algorithm.mapping
+    mapping = on_one_device(algorithm.mapping)
     if isinstance(mapping, Chunked):
         knobs.append(
             f"smaller chunks of tasks (now --mapping chunked:{mapping.size}), or one at a time: --mapping sequential"
@@ -97,3 +97,12 @@ def out_of_memory(algorithm: MetaAlgorithm, seeds: int, error: BaseException) ->
     listed = "".join(f"\n  - {knob}" for knob in knobs) or "\n  - a smaller model or fewer examples a task"
     reason = (str(error).splitlines() or ["no details"])[0]
     return OutOfMemory(f"out of memory. What saves memory here:{listed}\n({reason})")
+
+
+def out_of_memory_at_test(error: BaseException) -> OutOfMemory:
+    """The exception of a test that did not fit."""
+    reason = (str(error).splitlines() or ["no details"])[0]
+    return OutOfMemory(
+        "out of memory in the test; the trained run is saved. What saves memory: --mapping sequential in training, and "
+        f"`metaception evaluate` with fewer --test-queries.\n({reason})"
+    )

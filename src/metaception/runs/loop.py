@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from metaception.core.algorithm import MetaAlgorithm, State
 from metaception.core.learner import Iterative
-from metaception.core.mapping import Chunked, Mapping, Sequential, Sharded, task_mesh
+from metaception.core.mapping import Sharded, for_evaluation, task_mesh
 from metaception.core.streams import stream_key
 from metaception.core.task import TaskDistribution
 from metaception.evaluation.curves import adaptation_curve
@@ -85,7 +85,7 @@ class Loop:
         self._constants = self.place((arrays, np.asarray(seeds, np.uint32)))
         # On a CPU one seed after the other is faster than a vector of them, and each has the bits of its own single run.
         each = _one_by_one if jax.default_backend() == "cpu" else jax.vmap
-        few = _validation_mapping(algorithm, validation_tasks)
+        few = for_evaluation(algorithm.mapping, validation_tasks, algorithm.meta_batch_size)
 
         def start(constants: Any) -> Snapshot:
             arrays, seeds = constants
@@ -180,11 +180,3 @@ def _strong(leaf: Array) -> Array:
 
 def _one_by_one(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda mapped: jax.lax.map(function, mapped)
-
-
-def _validation_mapping(algorithm: MetaAlgorithm, count: int) -> Mapping:
-    """No more tasks at once than training has, so that validation fits wherever training does."""
-    mapping = algorithm.mapping.within if isinstance(algorithm.mapping, Sharded) else algorithm.mapping
-    if isinstance(mapping, (Sequential, Chunked)):
-        return mapping
-    return Chunked(min(count, max(algorithm.meta_batch_size, 25)))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Meta, unroll
 from metaception.core.streams import stream_key
-from metaception.core.task import Examples, TaskDistribution
+from metaception.core.task import ArrayTasks, Examples, TaskDistribution
 from metaception.evaluation.curves import Evaluation, evaluate
 from metaception.runs.arrays import on_device
 from metaception.runs.errors import UsageError
@@ -148,7 +148,15 @@ class TrainedRun:
         seed: int = 0,
         which: Which = "best",
     ) -> Evaluation:
-        """Adapt to held-out tasks; the arguments are those of `metaception.evaluate`."""
+        """Adapt to held-out tasks; the arguments are those of `metaception.evaluate`.
+
+        A finite set of tasks (`ArrayTasks`) must be given: training has seen those that it drew from.
+        """
+        if tasks is None and isinstance(self.algorithm.tasks, ArrayTasks):
+            raise UsageError(
+                "evaluate: the run was trained on a finite set of tasks, so none of it is held out; give other tasks, as "
+                "ArrayTasks.split makes them."
+            )
         return evaluate(self.algorithm, self.metas(which), tasks, steps=steps, count=count, seed=seed)
 
 

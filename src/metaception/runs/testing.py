@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from metaception.core.model import count_parameters
+from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Sinusoids
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.evaluation.published import SINUSOID, Published
-from metaception.runs.errors import UsageError
+from metaception.methods.joint import Oracle
+from metaception.runs.errors import UsageError, is_out_of_memory, out_of_memory_at_test
 from metaception.runs.files import disk_errors, write_json
 from metaception.runs.preset import Preset
 from metaception.runs.run import TrainedRun, Which
@@ -31,7 +33,8 @@ class Results:
         name: the preset's name.
         method: the method's name.
         parameters: numbers in the model.
-        step: outer steps of the run.
+        step: outer steps of the run when it was tested.
+        planned: outer steps that it was to take.
         seeds: its seeds.
         which: the `best` meta-parameters on validation, or the `last`.
         test: the settings of the test.
@@ -43,6 +46,7 @@ class Results:
     method: str
     parameters: int
     step: int
+    planned: int
     seeds: list[int]
     which: str
     test: dict[str, Any]
@@ -66,9 +70,14 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
         tasks, algorithm, rate = preset.test_distribution(shots), run.algorithm, None
         if preset.method.tunes_rate:
             algorithm, rate = tune_rate(algorithm, metas, tasks, steps=test.test_steps)
-        result = evaluate(
-            algorithm, metas, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
-        )._replace(rate=rate)
+        try:
+            result = evaluate(
+                algorithm, metas, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
+            )._replace(rate=rate)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise out_of_memory_at_test(error) from error
+            raise
         curves.append({"shots": shots, **_figures(result)})
     model = run.algorithm.learner.model  # type: ignore[attr-defined]
     return Results(
@@ -76,6 +85,7 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
         preset.method.name,
         count_parameters(model),
         run.step,
+        preset.steps,
         run.seeds,
         which,
         dataclasses.asdict(test),
@@ -97,12 +107,13 @@ def _figures(result: Evaluation) -> dict[str, Any]:
 
 
 def published(results: Results, shots: int, step: int) -> Published | None:
-    """What the method's paper prints for this cell, if the tasks are the paper's."""
-    paper = {"family": "Sinusoids", **dataclasses.asdict(Sinusoids())}
-    same = all(
-        results.tasks.get(name) == paper[name] for name in ("family", "amplitude", "phase", "frequency", "noise")
-    )
-    return SINUSOID.get((results.method, shots, step)) if same else None
+    """What the method's paper prints for this cell, if the tasks and the network's size are the paper's."""
+    told = results.method == Oracle.name
+    paper = {"family": "Sinusoids", **dataclasses.asdict(Sinusoids(told=told))}
+    varied = ("shots", "queries", "grid")
+    same = all(results.tasks.get(name) == value for name, value in paper.items() if name not in varied)
+    network = count_parameters(mlp(3 if told else 1, 1))
+    return SINUSOID.get((results.method, shots, step)) if same and results.parameters == network else None
 
 
 def save_results(folder: Path, results: Results) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from metaception.core.algorithm import MetaAlgorithm
-from metaception.core.task import TaskDistribution
+from metaception.core.task import ArrayTasks, TaskDistribution
 from metaception.runs import processes
 from metaception.runs.arrays import describe, on_device
 from metaception.runs.compilation import use_compilation_cache
@@ -96,6 +96,15 @@ def train(
         "patience": patience,
     }
     _check(settings, checkpoint_seconds, resume, folder)
+    if not isinstance(algorithm, MetaAlgorithm):
+        raise UsageError(
+            f"train: expected a MetaAlgorithm, not {algorithm!r}; build one first: mc.MAML().build(model, tasks)."
+        )
+    if validation is None and isinstance(algorithm.tasks, ArrayTasks):
+        warnings.warn(
+            "validation tasks are drawn from the training tasks; give others (validation=...), as ArrayTasks.split makes them.",
+            stacklevel=2,
+        )
     check_fits(algorithm, seeds)
     all_seeds = list(range(seed, seed + seeds))
     config = {"preset": preset, "algorithm": None if preset else describe(algorithm), "run": settings}
@@ -113,9 +122,9 @@ def train(
             patience=patience,
         )
         try:
+            signals = stack.enter_context(Signals()) if folder is not None else None
             record, snapshot = Record.open(run_folder, loop, all_seeds, resume=resume)
             stack.callback(record.close)
-            signals = stack.enter_context(Signals()) if folder is not None else None
             shown = choose(progress if processes.writes() else False)
             name = preset["name"] if preset else type(algorithm.learner).__name__
             shown.start(name if seeds == 1 else f"{name}, {seeds} seeds", snapshot.step, steps)
@@ -203,7 +212,7 @@ def _note(loop: Loop, snapshot: Snapshot, record: Record, settings: dict[str, An
 
 def _open(folder: RunFolder, config: dict[str, Any], resume: bool, stack: contextlib.ExitStack) -> None:
     """Make a new run's folder, or see that an old one is the run that is asked for; hold it against other writers."""
-    if not resume or not folder.path.exists():
+    if not resume or not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
         folder.create(config)
     changed = folder.compare(config)
     stack.enter_context(folder.lock())
