@@ -35,7 +35,7 @@ def gradient_alignment(loss: Loss, parameters: PyTree, first: Examples, second: 
         parameters: where the gradients are taken.
         first, second: the minibatches; of the same task for the alignment within tasks.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, metaception as mc
         >>> from metaception.analysis.alignment import gradient_alignment
         >>> def loss(parameters, examples):

@@ -50,7 +50,7 @@ def predicted(method: Literal["maml", "fomaml", "reptile"], gradients: int, rate
             make k − 1 inner steps; Reptile makes k.
         rate: α.
 
-    Example:
+    Examples:
         >>> from metaception.analysis.expansion import predicted
         >>> predicted("maml", 3, 0.01).inner, predicted("fomaml", 3, 0.01).inner, predicted("reptile", 3, 0.01)[:2]
         (-0.04, -0.02, (3, -0.03))
@@ -113,7 +113,7 @@ def orders(minibatches: Examples, *, held_out: bool) -> Task:
 def on_minibatches(model: Model) -> Model:
     """The model on rows that are whole minibatches: inputs [rows, n, ...] -> outputs [rows, n, ...].
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp, metaception as mc
         >>> from metaception.analysis.expansion import on_minibatches
         >>> model = on_minibatches(mc.mlp(1, 1))
@@ -151,7 +151,7 @@ def regress(gradient: Float[Array, " parameters"], on: Terms) -> Coefficients:
         gradient: what `expected_gradient` gives, averaged over tasks; Reptile's divided by α.
         on: what `terms` gives, averaged over the same tasks.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from metaception.analysis.expansion import Terms, regress
         >>> on = Terms(jnp.array([1.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]))

@@ -15,7 +15,7 @@ class SupportElsewhere(TaskDistribution):
         seen: what the support set comes from.
         unseen: what the query set comes from.
 
-    Example:
+    Examples:
         >>> import jax, metaception as mc
         >>> from metaception.analysis.extrapolation import SupportElsewhere
         >>> left, right = mc.Sinusoids(inputs=(-5.0, 0.0)), mc.Sinusoids(inputs=(0.0, 5.0), grid=True)

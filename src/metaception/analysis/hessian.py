@@ -26,7 +26,7 @@ def gradient(loss: Loss, parameters: PyTree, examples: Examples) -> Vector:
 def hessian(loss: Loss, parameters: PyTree, examples: Examples) -> Matrix:
     """∂²L/∂θ² on the examples, over the flattened parameters.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, metaception as mc
         >>> from metaception.analysis.hessian import hessian
         >>> def loss(p, examples):

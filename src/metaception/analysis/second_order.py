@@ -32,7 +32,7 @@ def difference(exact: PyTree, approximate: PyTree) -> Difference:
     Args:
         exact, approximate: gradients, pytrees of the same structure.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from metaception.analysis.second_order import difference
         >>> float(difference(jnp.array([4.0, 3.0]), jnp.array([4.0, 0.0])).relative_size)
@@ -66,7 +66,7 @@ def straightened(activation: Activation) -> Activation:
     Args:
         activation: an elementwise function.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> from metaception.analysis.second_order import straightened
         >>> phi = straightened(jnp.square)
@@ -102,7 +102,7 @@ def split_hessian_product(
         examples: what the loss is taken on.
         vector: of the structure of `parameters`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, metaception as mc
         >>> from metaception.analysis.second_order import split_hessian_product, straightened
         >>> def network(phi):

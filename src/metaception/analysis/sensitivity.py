@@ -49,7 +49,7 @@ def sensitivity(loss: FitLoss, parameters: PyTree, task: Task, rate: float | Flo
         task: its support set gives the step, its query set is what the step is judged by.
         rate: α.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, metaception as mc
         >>> from metaception.analysis.sensitivity import sensitivity
         >>> def loss(parameters, examples):
@@ -78,7 +78,7 @@ def loss_along_gradient(
         loss, parameters, task: as in `sensitivity`.
         distances: t, in units of parameter distance.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, metaception as mc
         >>> from metaception.analysis.sensitivity import loss_along_gradient
         >>> def loss(parameters, examples):

@@ -38,7 +38,7 @@ def as_model(model: Any, example: Any = None) -> Model:
     Raises:
         TypeError: for anything else, or a linen module without an example.
 
-    Example:
+    Examples:
         >>> import equinox as eqx, jax, jax.numpy as jnp, metaception as mc
         >>> model = mc.as_model(lambda key: eqx.nn.MLP(1, 1, 40, 2, key=key))
         >>> model.apply(model.init(jax.random.key(0)), jnp.zeros((5, 1))).shape

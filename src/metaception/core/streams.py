@@ -18,7 +18,7 @@ def stream_key(seed: int | Integer[Array, ""], stream: Stream) -> PRNGKeyArray:
         seed: an integer; the test tasks of seed 0 are the same whatever was trained.
         stream: what the randomness is for.
 
-    Example:
+    Examples:
         >>> import jax
         >>> bool((stream_key(0, "train") == stream_key(0, "test")).all())
         False

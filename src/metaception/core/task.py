@@ -72,7 +72,7 @@ class FunctionTasks(TaskDistribution):
     Args:
         function: `key -> Task`, written in JAX (it is compiled and vectorised), with the same shapes for every key.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp, metaception as mc
         >>> def line(key):
         ...     key_slope, key_x = jax.random.split(key)
@@ -127,7 +127,7 @@ class ArrayTasks(TaskDistribution):
         ValueError: where the arrays do not agree on the number of tasks, or inputs and targets on the number of rows, or an
             entry is not finite.
 
-    Example:
+    Examples:
         >>> import numpy as np, jax, metaception as mc
         >>> x, y = np.zeros((7, 5, 2)), np.zeros((7, 5, 1))
         >>> mc.ArrayTasks(x, y, x, y).sample(jax.random.key(0)).query.targets.shape
@@ -177,7 +177,7 @@ class ArrayTasks(TaskDistribution):
         Raises:
             ValueError: where the counts are not positive or are more than the tasks.
 
-        Example:
+        Examples:
             >>> import numpy as np, metaception as mc
             >>> x = np.arange(10.0).reshape(10, 1, 1)
             >>> train, validation, test = mc.ArrayTasks(x, x, x, x).split(6, 2, 2)

@@ -31,7 +31,7 @@ class Unroll(Differentiating):
         score_term: for learners that draw their own data, add the score-function term; without it the estimate is
             biased, so leaving it out is a named choice.
 
-    Example:
+    Examples:
         >>> import metaception as mc
         >>> mc.Unroll(mode="mixed").mode
         'mixed'

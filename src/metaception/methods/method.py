@@ -90,7 +90,7 @@ class Method(ABC):
         Raises:
             ValueError: for settings that cannot work, before any work starts.
 
-        Example:
+        Examples:
             >>> import metaception as mc
             >>> algorithm = mc.MAML(inner_rate=0.01).build(mc.mlp(1, 1), mc.Sinusoids())
             >>> algorithm.meta_batch_size

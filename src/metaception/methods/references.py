@@ -77,7 +77,7 @@ BIBTEX: dict[str, str] = {
 def bibtex(keys: Iterable[str]) -> str:
     """The entries of these keys, each once, in the order given.
 
-    Example:
+    Examples:
         >>> print(bibtex(["li2017metasgd"]).splitlines()[0])
         @article{li2017metasgd,
     """

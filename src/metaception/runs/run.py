@@ -102,7 +102,7 @@ class TrainedRun:
         Raises:
             UsageError: for shapes that training did not have.
 
-        Example:
+        Examples:
             >>> import numpy as np, metaception as mc
             >>> run = mc.train(mc.MAML().build(mc.mlp(1, 1, widths=(8,)), mc.Sinusoids()), steps=20)
             >>> x = np.linspace(-5, 5, 10)[:, None]

@@ -77,7 +77,7 @@ def train(
         RunError: another process writes the folder; a full disk; `Diverged`; `OutOfMemory`.
         Stopped: SIGINT or SIGTERM came, and the folder has all there was.
 
-    Example:
+    Examples:
         >>> import metaception as mc
         >>> algorithm = mc.MAML().build(mc.mlp(1, 1, widths=(8,)), mc.Sinusoids())
         >>> run = mc.train(algorithm, steps=20)

@@ -44,7 +44,7 @@ def mlp(
     Raises:
         ValueError: for sizes below one or unknown names.
 
-    Example:
+    Examples:
         >>> import metaception as mc
         >>> mc.count_parameters(mc.mlp(1, 1))
         1761

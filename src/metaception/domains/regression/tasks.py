@@ -90,7 +90,7 @@ class Sinusoids(Curves):
         grid: query points evenly over `inputs`, for evaluation.
         told: append A and φ to every input (three inputs): the oracle that is told the task.
 
-    Example:
+    Examples:
         >>> import jax, metaception as mc
         >>> mc.Sinusoids(shots=5).sample(jax.random.key(0)).support.inputs.shape
         (5, 1)
