@@ -1,5 +1,6 @@
 """The site builds without a warning, and a reader's browser loads nothing from elsewhere."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -65,3 +66,17 @@ def test_every_public_name_is_in_the_reference():
     text = (ROOT / "docs" / "api.md").read_text()
     listed = re.findall(r"^::: metaception\.(\w+)$", text, re.MULTILINE)
     assert sorted(listed) == sorted(set(mc.__all__) - {"__version__"}), "docs/api.md and metaception.__all__ differ"
+
+
+def test_every_public_name_that_a_user_calls_has_an_example():
+    returned = {mc.State, mc.Info, mc.Estimate, mc.TrainedRun}  # by what a user calls
+
+    def is_called(value):
+        if inspect.isclass(value):
+            return not (inspect.isabstract(value) or issubclass(value, BaseException) or value in returned)
+        return callable(value)
+
+    called = {name for name in mc.__all__ if is_called(getattr(mc, name))}
+    assert {"MAML", "Model", "Unroll", "train"} <= called
+    assert called.isdisjoint({"Learner", "Initialising", "Mapping", "Diverged", "__version__"})
+    assert not {name for name in called if ">>>" not in (getattr(mc, name).__doc__ or "")}

@@ -65,6 +65,18 @@ class MetaAlgorithm(eqx.Module):
         mapping: how the estimator is mapped over the meta-batch.
         aggregate: per-task losses [tasks] -> the outer objective, a scalar; the mean for nearly all methods.
 
+    Examples:
+        >>> import equinox as eqx, jax, jax.numpy as jnp, metaception as mc, optax
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.Initialisation(line, mc.mean_squared_error, jnp.array(0.25), steps=1)
+        >>> x, y = jnp.array([[[1.0]]]), jnp.array([[[4.0]]])  # a single task of one example
+        >>> tasks = mc.ArrayTasks(x, y, x, y)
+        >>> algorithm = mc.MetaAlgorithm(learner, mc.Unroll(), tasks, optax.sgd(0.5), 4, mc.Vectorised())
+        >>> state = eqx.filter_jit(algorithm.init)(jax.random.key(0))
+        >>> state, info = eqx.filter_jit(algorithm.step)(jax.random.key(1), state)
+        >>> float(info.loss), float(info.gradient_norm), float(state.meta)  # 0 − 0.5 · (−2)
+        (4.0, 2.0, 1.0)
+
     Every method is a pure function: it compiles, maps and shards like any other. An algorithm holds arrays, so compile its
     methods with `equinox.filter_jit(algorithm.step)`, or inside a function of your own that `jax.jit` takes.
     """

@@ -162,6 +162,15 @@ def unroll(
 
     Returns:
         The inner state after the last step.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.Initialisation(line, mc.mean_squared_error, jnp.array(0.25), steps=2)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> key, meta = jax.random.key(0), jnp.array(0.0)
+        >>> [float(mc.unroll(learner, key, meta, one, length=length).parameters) for length in (0, 1, None)]  # None: steps=2
+        [0.0, 2.0, 3.0]
     """
     key_init, key_steps = jax.random.split(key)
     state = learner.init(key_init, meta, data)
@@ -191,6 +200,16 @@ def advance(
     Returns:
         The inner state after the last step, and what `read` noted, stacked along a first axis of `length`
         (None without `read`).
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.Initialisation(line, mc.mean_squared_error, jnp.array(0.25), steps=3)
+        >>> key, meta, one = jax.random.key(0), jnp.array(0.0), mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> start = learner.init(key, meta, one)
+        >>> state, noted = mc.advance(learner, key, meta, start, one, read=lambda state: state.parameters)
+        >>> noted.tolist()  # every step goes half of the way to 4
+        [2.0, 3.0, 3.5]
     """
     length = learner.steps if length is None else length
     take = learner.step if step is None else step

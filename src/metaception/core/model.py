@@ -17,6 +17,12 @@ class Model(eqx.Module):
     Args:
         init: `key -> parameters`, any pytree of arrays.
         apply: `(parameters, inputs [n, ...]) -> outputs [n, ...]`.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(init=lambda key: jnp.array(2.0), apply=lambda slope, x: slope * x)
+        >>> line.apply(line.init(jax.random.key(0)), jnp.array([[1.0], [3.0]])).tolist()
+        [[2.0], [6.0]]
     """
 
     init: Callable[[PRNGKeyArray], PyTree] = eqx.field(static=True)
@@ -66,7 +72,13 @@ def as_model(model: Any, example: Any = None) -> Model:
 
 
 def count_parameters(model: Any, example: Any = None) -> int:
-    """How many numbers the parameters of a model hold; the arguments are those of `as_model`."""
+    """How many numbers the parameters of a model hold; the arguments are those of `as_model`.
+
+    Examples:
+        >>> import equinox as eqx, metaception as mc
+        >>> mc.count_parameters(lambda key: eqx.nn.Linear(3, 2, key=key))  # 3 · 2 weights and 2 biases
+        8
+    """
     shapes = jax.eval_shape(as_model(model, example).init, jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 

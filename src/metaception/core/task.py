@@ -21,6 +21,13 @@ class Examples(NamedTuple):
     Attributes:
         inputs: array [n, ...], one example a row.
         targets: array [n, ...], what each example should be mapped to.
+
+    Examples:
+        >>> import jax.numpy as jnp, metaception as mc
+        >>> x = jnp.array([[0.0], [1.0], [3.0]])
+        >>> examples = mc.Examples(inputs=x, targets=x**2)
+        >>> examples.targets[2].tolist()  # what the third input should be mapped to
+        [9.0]
     """
 
     inputs: Any
@@ -33,6 +40,13 @@ class Task(NamedTuple):
     Attributes:
         support: what the inner learner adapts on; for supervised tasks `Examples` of K shots.
         query: what the adapted learner is judged on; for supervised tasks `Examples`.
+
+    Examples:
+        >>> import jax.numpy as jnp, metaception as mc
+        >>> x = jnp.array([[0.0], [1.0], [3.0]])
+        >>> task = mc.Task(support=mc.Examples(x[:2], 5 * x[:2]), query=mc.Examples(x[2:], 5 * x[2:]))
+        >>> task.query.targets.tolist()  # what a learner of the two support points should predict for x = 3
+        [[15.0]]
     """
 
     support: Any

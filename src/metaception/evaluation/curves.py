@@ -27,6 +27,13 @@ class Evaluation(NamedTuple):
     Attributes:
         losses: [seeds, tasks, steps + 1], the outer loss of each task after 0, 1, … inner steps.
         rate: the inner step size that validation tasks chose, where the method leaves it to them; else None.
+
+    Examples:
+        >>> import numpy as np, metaception as mc
+        >>> losses = np.array([[[4.0, 1.0], [2.0, 2.0], [3.0, np.nan]]])  # one seed, three tasks, before and after one step
+        >>> evaluation = mc.Evaluation(losses)
+        >>> evaluation.mean.tolist(), evaluation.median.tolist(), evaluation.diverged.tolist()
+        ([3.0, inf], [3.0, 2.0], [0, 1])
     """
 
     losses: Float[np.ndarray, "seeds tasks points"]
@@ -132,6 +139,14 @@ def evaluate(
 
     Raises:
         ValueError: for impossible numbers.
+
+    Examples:
+        >>> import jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> x, y = jnp.array([[[1.0]]]), jnp.array([[[4.0]]])  # a single task of one example
+        >>> algorithm = mc.MAML(inner_rate=0.25).build(line, mc.ArrayTasks(x, y, x, y))
+        >>> mc.evaluate(algorithm, jnp.array([0.0]), steps=3).mean.tolist()  # w = 0, 2, 3 and 3.5: the losses are (w − 4)²
+        [16.0, 4.0, 1.0, 0.25]
     """
     if steps < 0 or count < 1:
         raise ValueError(f"evaluate: steps={steps}, count={count}; expected steps >= 0 and at least one task.")
@@ -163,6 +178,15 @@ def tune_rate(
 
     Returns:
         The algorithm with that step size, and the step size.
+
+    Examples:
+        >>> import jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> x, y = jnp.array([[[1.0]]]), jnp.array([[[4.0]]])  # a single task of one example
+        >>> algorithm = mc.MAML(inner_rate=0.25).build(line, mc.ArrayTasks(x, y, x, y))
+        >>> tuned, rate = mc.tune_rate(algorithm, jnp.array([0.0]), rates=(0.25, 0.5, 0.75), steps=1)
+        >>> rate  # w − 0.5 · 2 (w − 4) = 4: one step ends at the solution
+        0.5
     """
 
     def with_rate(rate: float) -> MetaAlgorithm:

@@ -31,6 +31,15 @@ class Head(Supervised):
     Args:
         part: parameters -> a mask of their structure, true where they adapt.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: [jnp.array(1.0), jnp.array(0.0)], lambda p, x: p[0] * x + p[1])
+        >>> rate, part = jnp.array(0.25), lambda parameters: [False, True]  # the intercept alone adapts
+        >>> learner = mc.Head(line, mc.mean_squared_error, rate, steps=1, part=part)
+        >>> key, one = jax.random.key(0), mc.Examples(jnp.array([[1.0]]), jnp.array([[5.0]]))
+        >>> jax.tree.map(float, learner.adapt(key, learner.init_meta(key), one))
+        [1.0, 2.0]
+
     Raghu et al. 2020, "Rapid Learning or Feature Reuse?", section 4.
     """
 

@@ -15,6 +15,14 @@ from metaception.learners.supervised import InnerState, Loss, Supervised
 class Initialisation(Supervised, Initialising):
     """The meta-parameters are the model's first parameters; all of them adapt.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.Initialisation(line, mc.mean_squared_error, jnp.array(0.25), steps=1)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> float(learner.adapt(jax.random.key(0), jnp.array(0.0), one))  # 0 − 0.25 · 2 (0 − 4)
+        2.0
+
     Finn et al. 2017, equation 1: φ = θ − α∇L(θ, support), `steps` times.
     """
 

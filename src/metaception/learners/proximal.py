@@ -17,6 +17,15 @@ from metaception.learners.supervised import InnerState, Loss, Supervised
 class ProximalInitialisation(Supervised, Initialising, Stationary):
     """The inner loss gains ½λ‖φ − θ‖², so that its solution depends on the initialisation θ and not on the way there.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.ProximalInitialisation(line, mc.mean_squared_error, jnp.array(0.125), strength=jnp.array(6.0), steps=1)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> adapted = learner.adapt(jax.random.key(0), jnp.array(0.0), one)
+        >>> float(adapted), float(learner.optimality(jnp.array(0.0), adapted, one))  # 2 (φ − 4) + 6 (φ − 0) = 0 at φ = 1
+        (1.0, 0.0)
+
     Rajeswaran et al. 2019, equation 3. `strength` is λ.
     """
 

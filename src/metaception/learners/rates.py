@@ -28,6 +28,19 @@ class LearnedRates(Supervised):
 
     `rate` is what all of them start from.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.LearnedRates(line, mc.mean_squared_error, jnp.array(0.25), steps=1)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> meta = learner.init_meta(jax.random.key(0))
+        >>> for rate in (meta.rates, 0.5, 0.0, -0.25):  # 0.25 to start with
+        ...     print(learner.adapt(jax.random.key(0), meta._replace(rates=jnp.array(rate)), one))
+        2.0
+        4.0
+        0.0
+        -2.0
+
     Li et al. 2017, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", equation 1.
     """
 

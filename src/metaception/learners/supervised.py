@@ -100,6 +100,11 @@ def mean_squared_error(predictions: Float[Array, "..."], targets: Float[Array, "
 
     Raises:
         ValueError: where the shapes differ (broadcasting [n] against [n, 1] would silently compare every pair).
+
+    Examples:
+        >>> import jax.numpy as jnp, metaception as mc
+        >>> float(mc.mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))  # (0² + 2²) / 2
+        2.0
     """
     if predictions.shape != targets.shape:
         raise ValueError(

@@ -35,6 +35,20 @@ class FirstOrder(Differentiating):
     Args:
         loss_at: the outer loss after the `last` inner step, or its mean over `every` inner step.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> for steps in (1, 0):  # without an inner step the two agree
+        ...     learner = mc.Initialisation(line, mc.mean_squared_error, jnp.array(0.25), steps=steps)
+        ...     for estimator in (mc.FirstOrder(), mc.Unroll()):
+        ...         estimate, _ = estimator.estimate(jax.random.key(0), learner, jnp.array(0.0), (), mc.Task(one, one))
+        ...         print(steps, estimate.gradient)
+        1 -4.0
+        1 -2.0
+        0 -8.0
+        0 -8.0
+
     Finn et al. 2017, section 5.2; Nichol et al. 2018, "On First-Order Meta-Learning Algorithms", section 2.2.
     """
 

@@ -33,6 +33,15 @@ class Implicit(MetaGradient):
         symmetric: ∂F/∂adapted is symmetric and positive definite (the Hessian of a strongly convex inner loss), so that
             conjugate gradients apply. Where it is not, False takes GMRES.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.ProximalInitialisation(line, mc.mean_squared_error, jnp.array(0.125), strength=jnp.array(6.0), steps=1)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> estimate, _ = mc.Implicit().estimate(jax.random.key(0), learner, jnp.array(0.0), (), mc.Task(one, one))
+        >>> round(float(estimate.gradient), 4)  # the solution is φ = (2 · 4 + 6 θ) / 8, so dφ/dθ = 3/4, times 2 (1 − 4)
+        -4.5
+
     Rajeswaran et al. 2019, "Meta-Learning with Implicit Gradients", equation 6 and algorithm 2.
     """
 

@@ -65,6 +65,20 @@ class Truncated(MetaGradient):
         horizon: inner steps a life, a multiple of `window`.
         loss_at: the outer loss after the `last` step of the window, or its mean over `every` step.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.ProximalInitialisation(line, mc.mean_squared_error, jnp.array(0.125), strength=jnp.array(2.0), steps=2)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> key, meta, task = jax.random.key(0), jnp.array(0.0), mc.Task(one, one)
+        >>> estimator = mc.Truncated(window=1, horizon=2)
+        >>> life = estimator.init(key, learner, meta, task)
+        >>> for _ in range(2):  # the second window takes what the first one led to as given
+        ...     estimate, life = estimator.estimate(key, learner, meta, life, task)
+        ...     print(life.age, estimate.gradient)
+        1 -4.5
+        2 -1.25
+
     Werbos 1990, "Backpropagation through time"; Andrychowicz et al. 2016 train their optimiser with a window of 20 in
     lives of 100.
     """

@@ -24,6 +24,15 @@ class ANIL(Method):
         inner_rate: α, the inner step size.
         inner_steps: gradient steps on the support set.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> layers = [[jnp.array(1.0)], [jnp.array(1.0)]]
+        >>> model = mc.Model(lambda key: layers, lambda p, x: jax.tree.reduce(jnp.multiply, p, x))  # two weights in a row
+        >>> algorithm = mc.ANIL(inner_rate=0.25).build(model, mc.Lines())
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> jax.tree.map(float, algorithm.adapt(jax.random.key(0), layers, one))  # the last layer alone adapts
+        [[1.0], [2.5]]
+
     Raghu et al. 2020, section 4.
     """
 

@@ -23,6 +23,17 @@ class FOMAML(Method):
     Attributes:
         inner_rate: α, the inner step size.
         inner_steps: gradient steps on the support set.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> for method in (mc.MAML(inner_rate=0.25), mc.FOMAML(inner_rate=0.25)):  # with and without the factor 1 − 2α
+        ...     algorithm = method.build(line, mc.Lines())
+        ...     estimate = algorithm.meta_gradient(jax.random.key(0), jnp.array(0.0), mc.Task(one, one))
+        ...     print(method.name, estimate.gradient)
+        maml -2.0
+        fomaml -4.0
     """
 
     inner_rate: float = 0.01

@@ -27,6 +27,16 @@ class IMAML(Method):
         cg_steps: conjugate-gradient iterations.
         damping: what is added to the diagonal of the matrix that they invert, where it is not positive definite.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> for strength in (2.0, 6.0):  # where 2(φ − 4) + λ(φ − 0) = 0
+        ...     adapted = mc.IMAML(strength=strength).build(line, mc.Lines()).adapt(jax.random.key(0), jnp.array(0.0), one)
+        ...     print(round(float(adapted), 2))
+        2.0
+        1.0
+
     Rajeswaran et al. 2019, algorithms 1 and 2; 16 steps, λ = 2 and 5 iterations are the authors' example settings.
     """
 

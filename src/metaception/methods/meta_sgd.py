@@ -24,6 +24,15 @@ class MetaSGD(Method):
         inner_rate: what every α starts from.
         inner_steps: gradient steps on the support set; the paper takes one.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> algorithm = mc.MetaSGD(inner_rate=0.25).build(line, mc.Lines())
+        >>> key, one = jax.random.key(0), mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> gradient = algorithm.meta_gradient(key, algorithm.learner.init_meta(key), mc.Task(one, one)).gradient
+        >>> float(gradient.initialisation), float(gradient.rates)  # the step sizes are learned beside the initialisation
+        (-2.0, -32.0)
+
     Li et al. 2017, algorithm 1. The paper draws the first α uniformly from [0.005, 0.1]; here all start equal.
     """
 

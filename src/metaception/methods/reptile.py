@@ -28,6 +28,15 @@ class Reptile(Method):
         inner_batch_size: examples a minibatch; 0, or as many as there are, for the whole support set.
         inner_optimizer: sgd, or adam with β₁ = 0 as in the authors' code for images.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> algorithm = mc.Reptile(inner_rate=0.25, inner_steps=2, inner_batch_size=0).build(line, mc.Lines())
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> estimate = algorithm.meta_gradient(jax.random.key(0), jnp.array(0.0), mc.Task(one, one))
+        >>> float(estimate.gradient)  # θ − φ: two inner steps lead from 0 to 2 and on to 3
+        -3.0
+
     Nichol et al. 2018, algorithm 2. The paper prints no settings for its sinusoid; these were chosen on validation tasks.
     """
 

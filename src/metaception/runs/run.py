@@ -188,6 +188,16 @@ def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = N
     Raises:
         UsageError: where the folder is not a run, or has no checkpoint yet, or needs an algorithm.
         RunError: where all of its checkpoints are damaged.
+
+    Examples:
+        >>> import tempfile, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> algorithm = mc.MAML(inner_rate=0.25).build(line, mc.Lines())
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     run = mc.train(algorithm, steps=20, folder=f"{parent}/run")
+        ...     loaded = mc.load_run(f"{parent}/run", algorithm)
+        >>> loaded.step, bool(loaded.meta() == run.meta())
+        (20, True)
     """
     from metaception.runs.checkpoints import Checkpoints  # noqa: PLC0415 (Orbax takes a moment to import)
 

@@ -145,6 +145,12 @@ class Lines(Curves):
         shots, queries, inputs, grid: as in `Sinusoids`.
         slope, intercept: their ranges; the defaults are those of Finn et al. 2018 (PLATIPUS).
         noise: standard deviation of the noise on the targets.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> query = mc.Lines(slope=(2.0, 2.0), intercept=(1.0, 1.0)).sample(jax.random.key(0)).query
+        >>> bool(jnp.allclose(query.targets, 2 * query.inputs + 1, atol=1e-4))
+        True
     """
 
     shots: int = eqx.field(static=True, default=5)
@@ -168,6 +174,13 @@ class SinusoidsAndLines(Curves):
         shots, queries, inputs, grid: as in `Sinusoids`.
         amplitude, phase, slope, intercept: the ranges of the two families.
         noise: standard deviation of the noise on the targets.
+
+    Examples:
+        >>> import jax, metaception as mc
+        >>> tasks = mc.SinusoidsAndLines(amplitude=(1.0, 1.0), slope=(0.0, 0.0), intercept=(2.0, 2.0), noise=0.0)
+        >>> drawn = [tasks.sample(jax.random.key(seed)).query.targets for seed in range(30)]
+        >>> sorted({"line" if (y == 2).all() else "sinusoid" for y in drawn})
+        ['line', 'sinusoid']
 
     Finn et al. 2018, "Probabilistic Model-Agnostic Meta-Learning", section 6.
     """
