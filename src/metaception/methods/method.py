@@ -102,14 +102,18 @@ class Method(ABC):
         if example is None and isinstance(task.support, Examples):
             example = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), task.support.inputs)
         model = as_model(model, example)
-        _check_fit(self.name, model, task)
         learner = self.learner(model, loss)
         if inner is not None:
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
         updates = self.outer(steps) if outer is None else outer
         algorithm = MetaAlgorithm(learner, self.estimator(), tasks, updates, self.meta_batch_size, mapping)
-        algorithm.check()
+        try:
+            algorithm.check()
+        except TypeError:
+            # Only then: a learner may give its model more than the tasks' inputs.
+            _check_fit(self.name, model, task)
+            raise
         return algorithm
 
     def _check(self) -> None:
