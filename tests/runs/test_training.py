@@ -1,5 +1,6 @@
 """`train`: rows, folders, seeds, refusals, and errors that say what to do."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -278,8 +279,9 @@ def test_a_finite_set_of_tasks_needs_others_to_validate_and_test_on():
 
 
 def test_a_method_that_was_not_built_is_refused():
+    # Unwrapped: the checked signatures of a test run would not let it through.
     with pytest.raises(mc.UsageError, match=r"expected a MetaAlgorithm, not MAML\(.*build one first"):
-        mc.train(mc.MAML(), steps=1)
+        inspect.unwrap(mc.train)(mc.MAML(), steps=1)
 
 
 def test_resume_starts_a_run_in_an_empty_folder(tmp_path):
