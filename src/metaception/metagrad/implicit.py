@@ -27,8 +27,9 @@ class Implicit(MetaGradient):
 
     Args:
         cg_steps: iterations of the linear solve at most; iMAML takes 5.
-        damping: δ, solve with ∂F/∂adapted + δI instead, so that the solve does not break down. A bias: as δ grows, the direction
-            turns to that of the first-order gradient at the solution, and the size shrinks. The authors' code has one too.
+        damping: δ, solve with ∂F/∂adapted + δI instead, so that the solve does not break down. A bias: as δ grows,
+            the direction turns to that of the first-order gradient at the solution, and the size shrinks.
+            The authors' code has one too.
         tolerance: relative residual at which the solve stops earlier.
         symmetric: ∂F/∂adapted is symmetric and positive definite (the Hessian of a strongly convex inner loss), so that
             conjugate gradients apply. Where it is not, False takes GMRES.
