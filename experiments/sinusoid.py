@@ -130,10 +130,8 @@ def main() -> None:
 
 def save(folder: Path, rows: list[Row]) -> None:
     """Keep a method's rows as soon as they are there, and renew the tables of the page."""
-    kept, text = (
-        add_csv(folder, "sinusoid", rows, order=list(METHODS), command=COMMAND),
-        folder / "sinusoid.md",
-    )
+    kept = add_csv(folder, "sinusoid", rows, order=list(METHODS), command=COMMAND)
+    text = folder / "sinusoid.md"
     if text.exists():
         before, _, rest = text.read_text().partition("<!-- tables -->\n")
         after = rest.partition("<!-- end -->")[2]
