@@ -134,13 +134,20 @@ def test_mean_squared_error_refuses_shapes_that_broadcast():
     [
         ([{"bias": 1, "weight": 2}, {"bias": 3, "weight": 4}], [{"bias": 0, "weight": 0}, {"bias": 1, "weight": 1}]),
         ({"Dense_0": {"kernel": 1}, "Dense_1": {"bias": 2, "kernel": 3}}, {"Dense_0": 0, "Dense_1": 1}),
-        ((1, 2), (1, 1)),  # one layer, and it is the last
+        ([(1, 2)], [(1, 1)]),  # one layer, and it is the last
+        (1, 1),
     ],
 )
 def test_the_last_layer_is_the_last_leaf_and_its_siblings(parameters, expected):
     mask = last_layer(parameters)
     assert jax.tree.structure(mask) == jax.tree.structure(parameters)
     assert jax.tree.leaves(mask) == jax.tree.leaves(jax.tree.map(bool, jax.tree.broadcast(expected, parameters)))
+
+
+@pytest.mark.parametrize("parameters", [(1, 2, 3, 4), {"w1": 1, "w2": 2}])
+def test_parameters_without_layers_have_no_last_one(parameters):
+    with pytest.raises(ValueError, match=r"parameters are not grouped into layers.*metaception\.Head\(…, part=…\)"):
+        last_layer(parameters)
 
 
 def test_the_last_layer_of_an_equinox_network():

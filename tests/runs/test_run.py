@@ -1,12 +1,16 @@
 """What can be done with a trained run: adapt, predict, evaluate; bad shapes are refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from running import algorithm
+from running import algorithm, same_bits
 
 import metaception as mc
+from metaception.runs.preset import to_dict
+from metaception.runs.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,22 @@ def test_a_run_from_python_needs_its_algorithm(tmp_path):
     mc.train(algorithm(), steps=1, validation_tasks=4, progress=False, folder=tmp_path / "run")
     with pytest.raises(mc.UsageError, match=r"was trained from Python.*load_run\(folder, algorithm\)"):
         mc.load_run(tmp_path / "run")
+
+
+def test_a_sharded_run_is_loaded_whatever_devices_are_here(tmp_path, monkeypatch):
+    shipped = PRESETS["maml-sinusoid"]
+    method = dataclasses.replace(shipped.method, meta_batch_size=3, mapping="sharded")
+    preset = dataclasses.replace(shipped, method=method, network=dataclasses.replace(shipped.network, widths=(4,)))
+    settings = {"steps": 1, "validation_tasks": 4, "progress": False}
+    run = mc.train(preset.build(), folder=tmp_path / "run", preset=to_dict(preset), **settings)
+
+    def uneven(self, tasks):
+        raise ValueError(f"{tasks} tasks do not split evenly over 2 devices")
+
+    monkeypatch.setattr(mc.Sharded, "check", uneven)
+    loaded = mc.load_run(tmp_path / "run")
+    assert same_bits(loaded.meta(), run.meta())
+    assert loaded.preset == preset
 
 
 def test_what_is_not_a_run_is_not_loaded(tmp_path):

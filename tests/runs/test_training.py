@@ -117,6 +117,13 @@ def test_impossible_values_are_refused_before_any_work(settings, message, monkey
     assert str(caught.value) == message
 
 
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(mc.UsageError, match="is a file; a run needs a folder of its own"):
+        mc.train(algorithm(), folder=tmp_path / "run", **SMALL)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_a_folder_that_exists_is_refused(kept):
     with pytest.raises(mc.UsageError) as caught:
         mc.train(algorithm(), folder=kept.folder, **SMALL)

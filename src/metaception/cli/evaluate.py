@@ -28,7 +28,7 @@ class Evaluate:
         test_queries: query points a task, evenly over the range of x.
         test_seed: which test tasks.
         last: test the last meta-parameters instead of the best on validation.
-        save: keep the results in the run folder, where `compare` finds them.
+        save: keep these results in the run folder in place of the ones there; `compare` and `plot` then show them.
     """
 
     run: Annotated[Path, tyro.conf.Positional]

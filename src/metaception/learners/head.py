@@ -19,9 +19,17 @@ def last_layer(parameters: PyTree) -> PyTree:
     """A mask of `parameters`' structure that is true for the last layer: the last leaf and those of the same parent.
 
     The order is that of the pytree, which for dictionaries is alphabetical.
+
+    Raises:
+        ValueError: where several leaves stand side by side without layers, so that all would count as the last.
     """
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(parameters)[0]]
     parent = paths[-1][:-1]
+    if not parent and len(paths) > 1:
+        raise ValueError(
+            f"last_layer: the {len(paths)} parameters are not grouped into layers, so there is no last one; group them, for "
+            "example as [[weight, bias], [weight, bias]], or name the part that adapts: metaception.Head(…, part=…)."
+        )
     return jax.tree.unflatten(jax.tree.structure(parameters), [path[:-1] == parent for path in paths])
 
 

@@ -16,7 +16,7 @@ from metaception.metagrad.unroll import Unroll
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ANIL(Method):
     """MAML whose inner loop adapts the last layer alone, in training and at meta-test.
 

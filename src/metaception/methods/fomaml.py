@@ -16,7 +16,7 @@ from metaception.metagrad.first_order import FirstOrder
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FOMAML(Method):
     """MAML without second derivatives: the meta-gradient is the query gradient at the adapted parameters.
 

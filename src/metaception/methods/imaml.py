@@ -16,7 +16,7 @@ from metaception.metagrad.implicit import Implicit
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IMAML(Method):
     """Learn an initialisation θ by differentiating the *solution* of argmin L(φ) + ½λ‖φ − θ‖², not the way to it.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
+import optax
 
 from metaception.core.learner import Learner
 from metaception.core.metagradient import MetaGradient
@@ -16,7 +17,7 @@ from metaception.metagrad.unroll import Unroll
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pretrain(Method):
     """Joint training on every task's query examples, without an inner loop; fine-tuned at meta-test.
 
@@ -52,7 +53,7 @@ class Pretrain(Method):
         return Unroll()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Oracle(Pretrain):
     """Joint training of a model that is told each task (amplitude and phase) beside x: what knowing the task is worth.
 
@@ -69,9 +70,9 @@ class Oracle(Pretrain):
     title: ClassVar[str] = "Oracle that is told the task"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RandomInitialisation(Pretrain):
-    """No training at all: fine-tuning from a random initialisation. Runs with zero outer steps.
+    """No training at all: fine-tuning from a random initialisation, which outer steps leave as it is.
 
     Examples:
         >>> import jax.numpy as jnp, metaception as mc
@@ -85,3 +86,7 @@ class RandomInitialisation(Pretrain):
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random initialisation, then fine-tuning"
+
+    def outer(self, steps: int) -> optax.GradientTransformation:
+        del steps
+        return optax.set_to_zero()

@@ -16,7 +16,7 @@ from metaception.metagrad.unroll import Unroll
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MAML(Method):
     """Learn an initialisation from which a few gradient steps do well, differentiating through those steps.
 

@@ -16,7 +16,7 @@ from metaception.metagrad.unroll import Unroll
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetaSGD(Method):
     """MAML that also learns an inner step size for every parameter: φ = θ − α ∘ ∇L(θ, support), α learned.
 

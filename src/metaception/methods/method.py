@@ -22,7 +22,7 @@ from metaception.core.task import Examples, Task, TaskDistribution, as_tasks
 from metaception.learners.supervised import Loss, mean_squared_error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method(ABC):
     """A published method: its settings, with the paper's values as defaults.
 

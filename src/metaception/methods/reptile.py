@@ -17,7 +17,7 @@ from metaception.metagrad.reptile import Reptile as Displacement
 from metaception.methods.method import Method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reptile(Method):
     """Move the initialisation towards where a few steps of ordinary training end: θ ← θ + ε mean(φᵢ − θ).
 

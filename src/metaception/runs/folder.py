@@ -82,7 +82,9 @@ class RunFolder:
         Raises:
             UsageError: where there is something at its path already.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; a run needs a folder of its own (--out).")
+        if self.path.exists() and any(self.path.iterdir()):
             raise UsageError(
                 f"{self.path} exists already. Go on with that run (--resume), take another folder (--out), or remove it."
             )

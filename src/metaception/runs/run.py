@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -210,7 +211,11 @@ def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = N
                 f"{folder} was trained from Python, and an algorithm cannot be rebuilt from a file; give the one that was "
                 "trained: load_run(folder, algorithm)."
             )
-        algorithm = from_dict(config["preset"]).build()
+        preset = from_dict(config["preset"])
+        if preset.method.mapping == "sharded":
+            # Trained over many devices, used on one; how many there are here does not matter.
+            preset = dataclasses.replace(preset, method=dataclasses.replace(preset.method, mapping="auto"))
+        algorithm = preset.build()
     seeds = list(range(settings["seed"], settings["seed"] + settings["seeds"]))
     loop = Loop(
         algorithm,
