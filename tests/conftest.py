@@ -1,4 +1,4 @@
-"""What all tests share: shapes checked while they run, and double precision where gradients are compared."""
+"""What all tests share: quick compilation, shapes checked while they run, double precision where gradients are compared."""
 
 import atexit
 import os
@@ -7,6 +7,7 @@ import tempfile
 
 import jax
 import pytest
+from compiling import QUICK
 from jaxtyping import install_import_hook
 
 # What the tests compile is not the user's to keep.
@@ -14,20 +15,16 @@ _CACHE = tempfile.mkdtemp(prefix="metaception-tests-")
 os.environ.setdefault("METACEPTION_CACHE", _CACHE)
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
+# The tests' own processes inherit it, but for those that are killed and resumed, which compile as a user's do (running.py).
+os.environ |= QUICK
+jax.config.update("jax_disable_most_optimizations", True)
+
 # Before anything imports metaception: every jaxtyping annotation in it is checked on every call.
 install_import_hook("metaception", "beartype.beartype")
 
 
 @pytest.fixture
-def quick_compile():
-    """Compile without most optimisations: for programs that are small and run once, several times faster in all."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def float64(quick_compile):
+def float64():
     """Double precision: finite differences need it."""
     with jax.enable_x64(True):
         yield

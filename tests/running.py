@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from compiling import QUICK
 
 import metaception as mc
 
@@ -32,14 +33,14 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def training(folder: Path, *, steps: int, log_every: int, checkpoint_seconds: float = 0.0) -> subprocess.Popen:
-    """Start, or go on with, a small training in a process of its own."""
+    """Start, or go on with, a small training in a process of its own, compiled as a user's is."""
     arguments = [str(steps), str(log_every), str(checkpoint_seconds), str(folder)]
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env={name: value for name, value in environment().items() if name not in QUICK},
     )
 
 

@@ -5,7 +5,7 @@ import metaception as mc
 from metaception.analysis.extrapolation import SupportElsewhere
 
 
-def test_one_function_seen_in_one_half_and_judged_in_the_other(quick_compile):
+def test_one_function_seen_in_one_half_and_judged_in_the_other():
     left, right = mc.Sinusoids(shots=8, inputs=(-5.0, 0.0)), mc.Sinusoids(queries=9, inputs=(0.0, 5.0), grid=True)
     keys = jax.random.split(jax.random.key(0), 50)
     tasks = jax.jit(jax.vmap(SupportElsewhere(left, right).sample))(keys)

@@ -50,7 +50,7 @@ def plain_maml(arrays, batch, steps, rate, second_order=True):
     return jax.jit(jax.grad(outer))([jnp.asarray(a) for a in arrays])
 
 
-def test_ours_does_the_work_that_is_described(module, quick_compile):
+def test_ours_does_the_work_that_is_described(module):
     work, measure, ours = module("work"), module("measure"), module("ours")
     workload = work.Workload(inner_steps=2, tasks=3, width=6)
     implementation = ours.Ours("metaception", workload)
@@ -79,9 +79,8 @@ def test_a_name_is_a_mode_or_a_mapping(module):
         ours.algorithm("metaception nonsense", workload)
 
 
-def test_measuring_in_processes_of_their_own(module, monkeypatch):
+def test_measuring_in_processes_of_their_own(module):
     work, measure = module("work"), module("measure")
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     effort = measure.Effort(rounds=3, seconds=0.01)
     figures = measure.measure(["metaception"], work.Workload(tasks=2, width=4), 1, effort)["metaception"]
     assert len(figures.times) == 3
@@ -119,7 +118,7 @@ def test_three_digits(module, value, text):
     assert module("report").number(value) == text
 
 
-def test_the_peers_have_our_meta_gradient(module, quick_compile):
+def test_the_peers_have_our_meta_gradient(module):
     pytest.importorskip("torch", reason="the peers are an optional extra: pip install -e '.[peers]'")
     pytest.importorskip("higher", reason="the peers are an optional extra: pip install -e '.[peers]'")
     work, measure, ours, peers = module("work"), module("measure"), module("ours"), module("peers")

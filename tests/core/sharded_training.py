@@ -61,7 +61,6 @@ def both() -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     out, devices, *cluster = sys.argv[1:]
     jax.config.update("jax_num_cpu_devices", int(devices))
-    jax.config.update("jax_disable_most_optimizations", True)  # the program runs once: most of its time is compilation
     if cluster:
         address, processes, index = cluster
         jax.distributed.initialize(address, int(processes), int(index))

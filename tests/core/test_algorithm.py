@@ -14,8 +14,6 @@ from problems import network, problem
 import metaception as mc
 from metaception.core.task import sample_batch
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KEY = jax.random.key(5)
 
 

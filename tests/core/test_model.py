@@ -14,8 +14,6 @@ from jax.flatten_util import ravel_pytree
 
 import metaception as mc
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KEY = jax.random.key(2)
 EXAMPLE = jnp.zeros((1, 1))
 

@@ -20,17 +20,14 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 @pytest.fixture(scope="module")
 def one_device():
     train = runpy.run_path(str(SCRIPT))["train"]
-    jax.config.update("jax_disable_most_optimizations", True)
     results = {"float32": train(mc.Vectorised())}
     with jax.enable_x64(True):
         results["float64"] = train(mc.Vectorised())
-    jax.config.update("jax_disable_most_optimizations", False)
     return results
 
 
 def start(*arguments):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
-    environment.pop("XLA_FLAGS", None)
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

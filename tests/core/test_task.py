@@ -10,8 +10,6 @@ import pytest
 
 import metaception as mc
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KEY = jax.random.key(0)
 
 

@@ -78,7 +78,6 @@ def test_any_loss(float64, loss):
     np.testing.assert_allclose(ravel_pytree(said)[0], ravel_pytree(expected)[0], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_minibatches_go_through_the_shuffled_support_set():
     """Six examples, two a step: three steps see each once, the next three in the same order, another key another."""
     learner = mc.Initialisation(

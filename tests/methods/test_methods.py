@@ -11,8 +11,6 @@ import metaception as mc
 from metaception.learners.supervised import mean_squared_error
 from metaception.methods.method import Method
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 METHODS = {
     "maml": mc.MAML(inner_rate=0.05),
     "fomaml": mc.FOMAML(inner_rate=0.05),
