@@ -46,9 +46,9 @@ def run(
         curves[activation] = []
         for step, meta in zip(checkpoints, metas, strict=True):
             found = _meta_gradients(maml, fomaml, ACTIVATIONS[activation], meta, keys)
-            cells = []
+            cells, spread = [], {}
             for measure in MEASURES:
-                mean, ci95 = over_seeds(np.asarray(found[measure]).mean(axis=1))
+                mean, ci95 = spread[measure] = over_seeds(np.asarray(found[measure]).mean(axis=1))
                 cells.append(figure(mean, ci95))
                 report.rows.append(
                     Row(
@@ -62,7 +62,7 @@ def run(
                         seeds=seeds,
                     )
                 )
-            curves[activation].append([float(np.mean(found[name])) for name in ("relative_size", "cosine")])
+            curves[activation].append([spread[name] for name in ("relative_size", "cosine")])
             lines.append([activation, f"{step:,}", *cells])
         trained = {"maml": (maml, metas[-1]), "fomaml": (fomaml, train(fomaml, checkpoints, seeds)[-1])}
         ends += _ends(report, activation, trained, count)
@@ -162,13 +162,18 @@ def _ends(
     return [*lines, [activation, "gap", *cells]]
 
 
-def _draw(checkpoints: Sequence[int], curves: dict[str, list[list[float]]]) -> Any:
+def _draw(checkpoints: Sequence[int], curves: dict[str, list[list[tuple[float, float]]]]) -> Any:
+    """Lines through the means, bands over their 95 % intervals over seeds."""
     drawn, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     titles = ("size of the second-order term / exact", "cosine of exact and first-order")
     for axis, title, index in zip(axes, titles, (0, 1), strict=True):
         for activation, values in curves.items():
-            axis.plot(checkpoints, np.array(values)[:, index], "o-", ms=3, label=activation)
+            mean, ci95 = np.array(values)[:, index].T
+            axis.plot(checkpoints, mean, "o-", ms=3, label=activation)
+            axis.fill_between(checkpoints, mean - ci95, mean + ci95, alpha=0.2, lw=0)
         axis.set_xscale("symlog", linthresh=1000)
+        axis.set_xticks(checkpoints, [f"{step:,}" for step in checkpoints], minor=False)
+        axis.minorticks_off()
         axis.set(title=title, xlabel="outer steps")
     axes[0].legend()
     return drawn
