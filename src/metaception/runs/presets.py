@@ -65,7 +65,7 @@ _ALL = (
     Preset(
         "imaml-sinusoid",
         "Implicit MAML on sinusoids",
-        IMAML(inner_rate=0.002, strength=1.0, damping=10.0, outer_rate=5e-3, outer_schedule="cosine"),
+        IMAML(inner_rate=0.002, strength=1.0, damping=10.0, outer_rate=2e-3, outer_schedule="cosine"),
         Sinusoids(shots=5),
         _HE,
     ),
