@@ -1,6 +1,7 @@
 """What all tests share: quick compilation, shapes checked while they run, double precision where gradients are compared."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -14,6 +15,9 @@ from jaxtyping import install_import_hook
 _CACHE = tempfile.mkdtemp(prefix="metaception-tests-")
 os.environ.setdefault("METACEPTION_CACHE", _CACHE)
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
+# JAX keeps what it has traced for as long as a process lives; looking through all of it for garbage is a tenth of the time.
+gc.set_threshold(100_000, 20, 100)
 
 # The tests' own processes inherit it, but for those that are killed and resumed, which compile as a user's do (running.py).
 os.environ |= QUICK
