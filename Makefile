@@ -44,7 +44,7 @@ docs: $(VENV)/.dev  ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would silence the warnings that strict counts
 
 unit: $(VENV)/.dev  ## the tests
-	@$(BIN)/pytest -n $(WORKERS) --durations=8
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=8
 
 notebook: $(VENV)/.dev  ## execute the students' notebook anew from its script
 	@$(BIN)/python docs/notebooks/execute.py

@@ -172,7 +172,7 @@ def _draw(checkpoints: Sequence[int], curves: dict[str, list[list[tuple[float, f
             axis.plot(checkpoints, mean, "o-", ms=3, label=activation)
             axis.fill_between(checkpoints, mean - ci95, mean + ci95, alpha=0.2, lw=0)
         axis.set_xscale("symlog", linthresh=1000)
-        axis.set_xticks(checkpoints, [f"{step:,}" for step in checkpoints], minor=False)
+        axis.set_xticks(checkpoints, [f"{step // 1000}k" if step else "0" for step in checkpoints])
         axis.minorticks_off()
         axis.set(title=title, xlabel="outer steps")
     axes[0].legend()

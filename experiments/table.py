@@ -28,10 +28,15 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The short hash of the checkout's commit, with + where it has changes; empty outside a checkout."""
-    try:
-        run = ["git", "describe", "--always", "--dirty=+", "--abbrev=7"]
+    """The short hash of the checkout's commit, with + where anything but results/ has changes; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        run = ["git", *arguments]
         return subprocess.run(run, capture_output=True, text=True, check=True, cwd=RESULTS.parent).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS.name}")
+        return git("rev-parse", "--short=7", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return ""
 

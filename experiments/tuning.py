@@ -5,7 +5,7 @@ python experiments/tuning.py --only anil imaml   # these methods
 python experiments/tuning.py --quick             # a smoke test in a temporary folder
 
 Sixteen settings train for 20,000 outer steps each, and the best four of them for the presets' 70,000. Where the winner of one
-seed did not hold over several (iMAML), its outer rate is chosen again over three. A setting's score is the
+seed did not hold over several (iMAML, ANIL), one of its step sizes is chosen again over three. A setting's score is the
 geometric mean of its validation losses at K = 5 after 1, 5 and 10 inner steps (each counts alike); of Meta-SGD, trained for one
 step, the loss after that one. A loss is the mean over the better 99 % of the tasks, or the one task on which ten steps diverge
 would decide.
@@ -41,8 +41,11 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "imaml": {"inner_rate": (0.002, 0.004), "strength": (0.1, 1.0), "damping": (3.0, 10.0)},
 }
 SCORED_AFTER = {"meta_sgd": (1,)}
-# Outer rates that are compared over several seeds around the winner, for methods whose seeds differ much.
-AGAIN: dict[str, tuple[float, ...]] = {"imaml": (1e-3, 2e-3, 5e-3)}
+# What is compared over three seeds around the winner, for methods whose seeds differ so much that one can choose badly.
+AGAIN: dict[str, dict[str, tuple[float, ...]]] = {
+    "imaml": {"outer_rate": (1e-3, 2e-3, 5e-3)},
+    "anil": {"inner_rate": (0.003, 0.01, 0.02)},
+}
 
 
 def settings(method: str) -> list[dict[str, float]]:
@@ -97,7 +100,8 @@ def measure(folder: Path, method: str, quick: bool) -> None:
         scores(10, settings(method)[:1])
     else:
         winner = scores(preset.steps, scores(FIRST_ROUND, settings(method))[:BEST])[0]
-        scores(preset.steps, [winner | {"outer_rate": rate} for rate in AGAIN.get(method, ())], seeds=3)
+        for name, values in AGAIN.get(method, {}).items():
+            scores(preset.steps, [winner | {name: value} for value in values], seeds=3)
 
 
 def main() -> None:

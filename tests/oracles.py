@@ -16,8 +16,12 @@ KEY = jax.random.key(0)  # read by no learner that these oracles run
 
 def central_differences(function, at, step=1e-5):
     """The gradient of a scalar function at the pytree `at`, of its structure, coordinate by coordinate."""
+    return differences_of_compiled(jax.jit(function), at, step)
+
+
+def differences_of_compiled(function, at, step=1e-5):
+    """The same of a function that is called as it is."""
     flat, rebuild = ravel_pytree(at)
-    function = jax.jit(function)
     flat = np.asarray(flat)
 
     def slope(index):
