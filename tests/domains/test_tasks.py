@@ -69,7 +69,7 @@ def test_bayesian_mamls_frequencies_noise_and_clean_queries():
     assert tasks.phase == pytest.approx((0.0, 2 * np.pi))
     pure = draw(mc.Sinusoids(50, 50, phase=tasks.phase, frequency=tasks.frequency))
     noisy = draw(tasks)
-    np.testing.assert_array_equal(noisy.query.targets, pure.query.targets)
+    np.testing.assert_allclose(noisy.query.targets, pure.query.targets, atol=1e-5)  # two programs, rounded differently
     # Same keys, same curves: what is left is the noise, whose standard deviation is 1 % of the task's amplitude.
     residual = np.asarray(noisy.support.targets - pure.support.targets)[..., 0].std(axis=1)
     peak = np.abs(np.asarray(pure.query.targets)).max(axis=(1, 2))

@@ -118,3 +118,24 @@ def test_the_rate_is_the_best_on_validation_tasks(algorithm):
 def test_impossible_numbers_are_refused(algorithm, steps, count):
     with pytest.raises(ValueError, match="expected steps >= 0 and at least one task"):
         mc.evaluate(algorithm, METAS, steps=steps, count=count)
+
+
+def test_what_is_compiled_for_one_algorithm_serves_another_that_adapts_alike():
+    traced = []
+
+    def loss(predictions, targets):
+        traced.append(1)
+        return mc.mean_squared_error(predictions, targets)
+
+    def evaluate(method):
+        # Built anew each time, as when runs are loaded: a network of the same sizes, another outer optimiser.
+        algorithm = method.build(mc.mlp(1, 1, widths=(3,)), mc.Sinusoids(), loss=loss)
+        metas = jax.vmap(algorithm.learner.init_meta)(jax.random.split(jax.random.key(0), 2))
+        traced.clear()
+        return mc.evaluate(algorithm, metas, steps=2, count=3).mean
+
+    before = evaluate(mc.Pretrain(inner_rate=0.01))
+    assert traced
+    after = evaluate(mc.RandomInitialisation(inner_rate=0.02))
+    assert not traced
+    assert not np.allclose(before[1:], after[1:])

@@ -13,7 +13,7 @@ from scipy import stats
 
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Learner, Meta, advance
-from metaception.core.mapping import for_evaluation
+from metaception.core.mapping import Mapping, for_evaluation
 from metaception.core.streams import Stream, stream_key
 from metaception.core.task import Task, TaskDistribution
 
@@ -99,21 +99,27 @@ def adaptation_curve(
     return jnp.concatenate([judge(state)[None], after])
 
 
-def curves(
-    algorithm: MetaAlgorithm, metas: Meta, tasks: TaskDistribution, keys: Shaped[Array, "tasks ..."], steps: int
+@eqx.filter_jit
+def _curves(
+    learner: Learner,
+    mapping: Mapping,
+    metas: Meta,
+    tasks: TaskDistribution,
+    *,
+    keys: Shaped[Array, "tasks ..."],
+    steps: int,
 ) -> Float[Array, "seeds tasks points"]:
-    """`adaptation_curve` for every seed's meta-parameters (leading axis of `metas`) on the same tasks, one a key."""
-    mapping = for_evaluation(algorithm.mapping, keys.shape[0], algorithm.meta_batch_size)
+    """`adaptation_curve` for every seed's meta-parameters (leading axis of `metas`) on the same tasks, one a key.
+
+    Of the learner alone: what is compiled for one algorithm serves all that adapt in the same way.
+    """
 
     def one(shared: tuple[Learner, Meta], key: PRNGKeyArray) -> Float[Array, " points"]:
         learner, meta = shared
         key_task, key_adapt = jax.random.split(key)
         return adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)
 
-    return jax.vmap(lambda meta: mapping(one, (algorithm.learner, meta), keys))(metas)
-
-
-_curves = eqx.filter_jit(curves)
+    return jax.vmap(lambda meta: mapping(one, (learner, meta), keys))(metas)
 
 
 def evaluate(
@@ -152,7 +158,8 @@ def evaluate(
         raise ValueError(f"evaluate: steps={steps}, count={count}; expected steps >= 0 and at least one task.")
     keys = jax.random.split(stream_key(seed, stream), count)
     tasks = algorithm.tasks if tasks is None else tasks
-    return Evaluation(np.asarray(_curves(algorithm, metas, tasks, keys, steps), np.float64))
+    mapping = for_evaluation(algorithm.mapping, count, algorithm.meta_batch_size)
+    return Evaluation(np.asarray(_curves(algorithm.learner, mapping, metas, tasks, keys=keys, steps=steps), np.float64))
 
 
 FINE_TUNING_RATES = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 0.3, 15))

@@ -56,7 +56,7 @@ _ALL = (
     Preset(
         "anil-sinusoid",
         "ANIL on sinusoids: the inner loop adapts the last layer alone",
-        ANIL(inner_rate=0.02, outer_rate=5e-3, outer_schedule="cosine"),
+        ANIL(inner_rate=0.003, outer_rate=5e-3, outer_schedule="cosine"),
         Sinusoids(shots=5),
         _HE,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Literal, get_args
 
 import jax
@@ -57,6 +58,12 @@ def mlp(
             f"mlp: activation={activation!r}, initialiser={initialiser!r}; expected one of {sorted(_ACTIVATIONS)} and one of "
             f"{list(get_args(Initialiser))}."
         )
+    return _mlp(tuple(sizes), activation, initialiser)
+
+
+@cache
+def _mlp(sizes: tuple[int, ...], activation: Activation, initialiser: Initialiser) -> Model:
+    # One model for equal arguments: what JAX has compiled for it serves everyone who asks for it again.
     nonlinear = _ACTIVATIONS[activation]
 
     def layer(key: PRNGKeyArray, rows: int, columns: int, last: bool) -> dict[str, Float[Array, "..."]]:
