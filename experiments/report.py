@@ -17,7 +17,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy.special import stdtrit
 from table import RESULTS, Row, write_csv
 
 matplotlib.use("Agg")
@@ -37,7 +37,7 @@ def over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The mean over seeds, and the half-width of its 95 % interval by Student's t."""
     array = np.asarray(values, np.float64)
     count = array.size
-    spread = stats.t.ppf(0.975, count - 1) * array.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
+    spread = stdtrit(count - 1, 0.975) * array.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
     return float(array.mean()), float(spread)
 
 

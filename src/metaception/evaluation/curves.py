@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats has it too, and takes a second to import
 
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Learner, Meta, advance
@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
         with np.errstate(invalid="ignore"):
             if seeds >= 3:
                 spread = losses.mean(axis=1).std(axis=0, ddof=1)
-                return stats.t.ppf(0.975, seeds - 1) * spread / np.sqrt(seeds)
+                return stdtrit(seeds - 1, 0.975) * spread / np.sqrt(seeds)
             flat = losses.reshape(-1, losses.shape[-1])
             if flat.shape[0] < 2:
                 return np.full(losses.shape[-1], np.nan)
