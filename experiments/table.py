@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 RESULTS = Path(__file__).parent.parent / "results"
+MEASURED = (RESULTS.name, "benchmarks/*.csv", "benchmarks/*.md", "docs/mapping.md")
+"""What experiments and benchmarks write, as seen from the checkout."""
 
 
 def machine() -> str:
@@ -28,14 +30,15 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The short hash of the checkout's commit, with + where anything but results/ has changes; empty outside a checkout."""
+    """The short hash of the checkout's commit, with + where anything but results has changes; empty outside a checkout."""
 
     def git(*arguments: str) -> str:
         run = ["git", *arguments]
         return subprocess.run(run, capture_output=True, text=True, check=True, cwd=RESULTS.parent).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS.name}")
+        results = (f":(exclude){path}" for path in MEASURED)
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
         return git("rev-parse", "--short=7", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return ""
