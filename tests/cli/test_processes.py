@@ -10,9 +10,10 @@ import time
 import jax
 import numpy as np
 import pytest
-from running import cli, environment
+from running import environment
 
 import metaception as mc
+from metaception.cli.main import main
 
 TINY = (
     *("--widths", "4", "--meta-batch-size", "4", "--shots", "3", "--queries", "3", "--validation-tasks", "4"),
@@ -60,9 +61,8 @@ def _start_both(*flags: str) -> list[subprocess.Popen]:
 
 def test_two_processes_agree_with_one(tmp_path):
     flags = ["train", "maml-sinusoid", *TINY, "--steps", "30", "--log-every", "10"]
-    alone = cli(*flags, "--out", str(tmp_path / "alone"))
-    assert alone.returncode == 0, alone.stderr
     both = _start_both(*flags, "--out", str(tmp_path / "both"))
+    assert main([*flags, "--out", str(tmp_path / "alone")]) == 0
     said = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     # The second process writes nothing and reports nothing; what it says of its network is not ours.
