@@ -67,7 +67,7 @@ def run(
         trained = {"maml": (maml, metas[-1]), "fomaml": (fomaml, train(fomaml, checkpoints, seeds)[-1])}
         ends += _ends(report, activation, trained, count)
     report.table("activations", ["activation", "outer steps", *MEASURES.values()], lines)
-    report.table("gap", ["activation", "method", *[f"{step} steps" for step in STEPS]], ends)
+    report.table("gap", ["activation", "method", *[f"{step} step{'s' * (step != 1)}" for step in STEPS]], ends)
     report.picture("activations", _draw(checkpoints, curves))
 
 

@@ -62,7 +62,9 @@ def run(report: Report, trained: dict[str, tuple[mc.MetaAlgorithm, Any]], count:
             lines.append([f"`{name}`", seen, f"{rate:g}" + " (tuned)" * tuned, *cells])
     zero = {seen: _always_zero(seen, count) for seen in HALVES}
     lines += [["always 0", seen, "", *[figure(value)] * len(STEPS)] for seen, value in zero.items()]
-    report.table("periodicity", ["method", "support in", "α", *[f"{step} steps" for step in STEPS]], lines)
+    report.table(
+        "periodicity", ["method", "support in", "α", *[f"{step} step{'s' * (step != 1)}" for step in STEPS]], lines
+    )
     report.picture("periodicity", _draw(trained))
 
 

@@ -25,7 +25,7 @@ MEASURES = {
     "after": "after one step",
     "drop": "drop",
     "distance": "‖θ′ − θ‖",
-    "drop_per_distance": "drop / ‖θ′ − θ‖",
+    "drop_per_distance": "mean of each task's drop / ‖θ′ − θ‖",
 }
 
 

@@ -79,7 +79,8 @@ def test_evaluate_takes_other_shots_and_steps(trained, capsys):
     out = capsys.readouterr().out
     assert re.search(r"maml-sinusoid │ +13 │ +4 │ +[\d.]+ ± [\d.]+ │ +[\d.]+ ± [\d.]+ │", out)
     assert (
-        "5 held-out tasks × 2 seeds, ± half a 95 % interval over tasks; the meta-parameters best on validation" in out
+        "5 held-out tasks × 2 seeds, ± half a 95 % interval over tasks; the meta-parameters best on validation, "
+        "6 outer steps" in out
     )
 
 

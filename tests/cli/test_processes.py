@@ -81,7 +81,7 @@ def test_two_processes_agree_with_one(tmp_path):
 def test_a_signal_to_one_of_two_processes_stops_both_and_both_go_on(tmp_path):
     """It is the process that writes nothing which is told to stop."""
     folder = tmp_path / "run"
-    flags = ["train", "maml-sinusoid", *TINY, "--steps", "1200", "--log-every", "40", "--out", str(folder)]
+    flags = ["train", "maml-sinusoid", *TINY, "--steps", "600", "--log-every", "20", "--out", str(folder)]
     both = _start_both(*flags)
     rows = folder / "metrics.jsonl"
     while not rows.exists() or rows.read_text().count("\n") < 2:
@@ -92,10 +92,10 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_both_go_on(tmp_path):
     assert [process.returncode for process in both] == [143, 143], said
     assert "To go on:\n  metaception train maml-sinusoid" in said[0][1]
     stopped = mc.load_run(folder).step
-    assert 0 <= stopped < 1200
+    assert 0 <= stopped < 600
     again = _start_both(*flags, "--resume")
     said = [process.communicate(timeout=240) for process in again]
     assert [process.returncode for process in again] == [0, 0], said
     run = mc.load_run(folder)
-    assert run.step == 1200
-    assert [row["step"] for row in run.rows] == list(range(0, 1201, 40))
+    assert run.step == 600
+    assert [row["step"] for row in run.rows] == list(range(0, 601, 20))

@@ -1,5 +1,7 @@
 """The common table of methods: every method joins as a row. And what ties them to each other, as identities."""
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -268,3 +270,32 @@ def test_inner_and_outer_optimisers_of_ones_own(float64):
     after = eqx.filter_jit(algorithm.step)(key, state)[0]
     for a, b in zip(*map(jax.tree.leaves, (after.meta, state.meta)), strict=True):
         np.testing.assert_allclose(np.abs(a - b), 0.5, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"outer": 0.1}, "maml: outer=0.1; expected an optax optimiser, for example optax.adam(1e-3)."),
+        ({"inner": "sgd"}, "maml: inner='sgd'; expected an optax optimiser"),
+        ({"loss": "mse"}, "maml: loss='mse'; expected a function (predictions, targets) -> scalar, for example"),
+        (
+            {"loss": lambda predictions, targets: (predictions - targets) ** 2},
+            "maml: the loss of the support examples is an array of shape (10, 1); expected one number, for example their mean.",
+        ),
+    ],
+)
+def test_optimisers_and_losses_that_are_none_are_refused(given, message):
+    # Past the checked signature of a test run, which would not let the wrong types through.
+    unchecked = inspect.unwrap(Method.build)
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 (the text is compared below)
+        unchecked(mc.MAML(), mc.mlp(1, 1, widths=(4,)), mc.Sinusoids(), **given)
+    assert str(refused.value).startswith(message)
+
+
+def test_a_function_that_takes_no_key_is_refused():
+    def line():
+        raise AssertionError
+
+    message = r"tasks: line\(\) cannot be called with a key alone; expected a function key -> Task\."
+    with pytest.raises(TypeError, match=message):
+        mc.MAML().build(mc.mlp(1, 1, widths=(4,)), line)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 import metaception as mc
-from metaception.runs.pictures import inner_steps
+from metaception.runs.pictures import inner_steps, training
 from metaception.runs.testing import Results
 
 
@@ -22,3 +22,12 @@ def test_the_papers_figures_stand_beside_ours_where_the_tasks_are_the_papers():
     # Finn et al. 2017, supplementary table 2.
     np.testing.assert_array_equal(paper.get_xydata(), [[1, 0.67], [5, 0.38], [10, 0.35]])
     assert len(inner_steps(_results(mc.Sinusoids.reptile())).axes[0].lines) == 1
+
+
+def test_training_without_an_inner_loop_has_one_validation_curve():
+    def labels(method):
+        run = mc.train(method.build(mc.mlp(1, 1, widths=(4,)), mc.Sinusoids(shots=3)), steps=2, validation_tasks=2)
+        return [line.get_label() for line in training(run).axes[0].lines]
+
+    assert labels(mc.MAML()) == ["training loss", "validation, before adaptation", "validation, after adaptation"]
+    assert labels(mc.Pretrain()) == ["training loss", "validation, no adaptation in training"]

@@ -48,7 +48,9 @@ def test_plain_lists_will_do(run):
     ("x", "y", "message"),
     [
         (X[:, 0], X, "adapt: inputs of shape (4,); training had [n, 1], with n of 1 or more; for example x[:, None]."),
-        (X, X[:, 0], "adapt: targets of shape (4,); training had [n, 1], with n of 1 or more; for example x[:, None]."),
+        (X, X[:, 0], "adapt: targets of shape (4,); training had [n, 1], with n of 1 or more; for example y[:, None]."),
+        (X.at[2].set(jnp.nan), X, "adapt: inputs has entries that are not finite; take those examples out."),
+        (X, X.at[0].set(jnp.inf), "adapt: targets has entries that are not finite; take those examples out."),
         (np.zeros((4, 2)), X, "adapt: inputs of shape (4, 2); training had [n, 1], with n of 1 or more."),
         (np.zeros((0, 1)), X, "adapt: inputs of shape (0, 1); training had [n, 1], with n of 1 or more."),
         (X, X[:3], "adapt: 4 inputs but 3 targets; every input needs its target."),
@@ -81,6 +83,15 @@ def test_a_seed_without_a_finite_validation_loss_gives_its_last(run):
 def test_evaluate_is_the_librarys_own(run):
     mine = run.evaluate(steps=2, count=5)
     np.testing.assert_array_equal(mine.losses, mc.evaluate(run.algorithm, run.metas(), steps=2, count=5).losses)
+
+
+def test_tasks_to_evaluate_on_may_be_a_function_and_must_fit(run):
+    family = mc.Sinusoids(shots=3, queries=3)
+    expected = run.evaluate(family, steps=1, count=2)
+    np.testing.assert_allclose(run.evaluate(family.sample, steps=1, count=2).losses, expected.losses, rtol=1e-5)
+    three = np.zeros((2, 5, 3))
+    with pytest.raises(mc.UsageError, match=r"evaluate: support inputs of shape \(5, 3\); training had \[n, 1\]"):
+        run.evaluate(mc.ArrayTasks(three, three[..., :1], three, three[..., :1]), count=2)
 
 
 def test_a_run_from_python_needs_its_algorithm(tmp_path):

@@ -64,4 +64,4 @@ def caption(results: Results) -> str:
     seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
     tasks = f"{results.curves[0]['tasks']} held-out tasks"
     which = "the meta-parameters best on validation" if results.which == "best" else "the last meta-parameters"
-    return f"mean squared error, {tasks} × {seeds}, ± half a 95 % interval over {over}; {which}"
+    return f"mean squared error, {tasks} × {seeds}, ± half a 95 % interval over {over}; {which}, {results.step:,} outer steps"

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import shlex
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -81,6 +82,8 @@ def _train(command: Train, flags: list[str]) -> int:
     elif any(value is not None for value in (command.coordinator, command.processes, command.process)):
         raise UsageError("--coordinator, --processes and --process go with --distributed; add it, or leave them out.")
     out = command.out or Path("runs") / f"{preset.name}-seed{preset.seed}"
+    if command.resume and not out.exists() and processes.writes():
+        print(f"{out} does not exist yet: starting a new run.", file=sys.stderr)
     trained = train(
         build(preset),
         steps=preset.steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -118,12 +119,27 @@ def as_tasks(tasks: Any) -> TaskDistribution:
     if isinstance(tasks, TaskDistribution):
         return tasks
     if callable(tasks) and not isinstance(tasks, type):
+        _check_takes_a_key(tasks)
         return FunctionTasks(tasks)
     what = tasks.__name__ if isinstance(tasks, type) else f"a {type(tasks).__name__}"
     raise TypeError(
         f"tasks: cannot draw from {what}; expected a metaception.TaskDistribution (Sinusoids(), ArrayTasks(...)) or a function "
         "key -> Task."
     )
+
+
+def _check_takes_a_key(function: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some compiled functions do not tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        name = getattr(function, "__name__", function)
+        raise TypeError(
+            f"tasks: {name}{signature} cannot be called with a key alone; expected a function key -> Task."
+        ) from error
 
 
 class ArrayTasks(TaskDistribution):

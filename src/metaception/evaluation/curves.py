@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +16,7 @@ from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Learner, Meta, advance
 from metaception.core.mapping import Mapping, for_evaluation
 from metaception.core.streams import Stream, stream_key
-from metaception.core.task import Task, TaskDistribution
+from metaception.core.task import Task, TaskDistribution, as_tasks
 
 DIVERGED = 1e6
 """A loss above this, or one that is not finite, counts as diverged."""
@@ -125,7 +126,7 @@ def _curves(
 def evaluate(
     algorithm: MetaAlgorithm,
     metas: Meta,
-    tasks: TaskDistribution | None = None,
+    tasks: TaskDistribution | Callable[[Any], Task] | None = None,
     *,
     steps: int = 10,
     count: int = 600,
@@ -145,6 +146,7 @@ def evaluate(
 
     Raises:
         ValueError: for impossible numbers.
+        TypeError: where `tasks` is nothing that can be drawn from.
 
     Examples:
         >>> import jax.numpy as jnp, metaception as mc
@@ -157,7 +159,7 @@ def evaluate(
     if steps < 0 or count < 1:
         raise ValueError(f"evaluate: steps={steps}, count={count}; expected steps >= 0 and at least one task.")
     keys = jax.random.split(stream_key(seed, stream), count)
-    tasks = algorithm.tasks if tasks is None else tasks
+    tasks = algorithm.tasks if tasks is None else as_tasks(tasks)
     mapping = for_evaluation(algorithm.mapping, count, algorithm.meta_batch_size)
     return Evaluation(np.asarray(_curves(algorithm.learner, mapping, metas, tasks, keys=keys, steps=steps), np.float64))
 

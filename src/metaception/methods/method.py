@@ -88,7 +88,7 @@ class Method(ABC):
             example: a batch of inputs, for models that find their shapes from one; the tasks' own unless given.
 
         Raises:
-            ValueError: for settings that cannot work, before any work starts.
+            ValueError: for settings, an optimiser or a loss that cannot work, before any work starts.
 
         Examples:
             >>> import metaception as mc
@@ -97,6 +97,16 @@ class Method(ABC):
             25
         """
         self._check()
+        if not callable(loss):
+            raise ValueError(
+                f"{self.name}: loss={loss!r}; expected a function (predictions, targets) -> scalar, for example "
+                "metaception.mean_squared_error."
+            )
+        for what, optimizer in (("inner", inner), ("outer", outer)):
+            if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+                raise ValueError(
+                    f"{self.name}: {what}={optimizer!r}; expected an optax optimiser, for example optax.adam(1e-3)."
+                )
         tasks = as_tasks(tasks)
         task = jax.eval_shape(tasks.sample, jax.random.key(0))
         if example is None and isinstance(task.support, Examples):
@@ -112,7 +122,7 @@ class Method(ABC):
             algorithm.check()
         except TypeError:
             # Only then: a learner may give its model more than the tasks' inputs.
-            _check_fit(self.name, model, task)
+            _check_fit(self.name, model, task, loss)
             raise
         return algorithm
 
@@ -138,13 +148,15 @@ class Method(ABC):
             raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
 
 
-def _check_fit(name: str, model: Model, task: Task) -> None:
-    """Refuse a model that cannot take the tasks' inputs."""
+def _check_fit(name: str, model: Model, task: Task, loss: Loss) -> None:
+    """Refuse a model that cannot take the tasks' inputs, and a loss that is not one number."""
     for half, examples in task._asdict().items():
         if not isinstance(examples, Examples):
             continue
         try:
-            jax.eval_shape(lambda key, inputs: model.apply(model.init(key), inputs), jax.random.key(0), examples.inputs)
+            outputs = jax.eval_shape(
+                lambda key, inputs: model.apply(model.init(key), inputs), jax.random.key(0), examples.inputs
+            )
         except (TypeError, ValueError) as error:
             shape = getattr(examples.inputs, "shape", None)
             hint = " Give every example a feature axis: x[..., None]." if shape is not None and len(shape) == 1 else ""
@@ -152,3 +164,9 @@ def _check_fit(name: str, model: Model, task: Task) -> None:
                 f"{name}: the model does not fit the tasks, whose {half} inputs have shape {shape}, one example a row.{hint} "
                 f"It says: {error}"
             ) from error
+        found = jax.eval_shape(loss, outputs, examples.targets)
+        if getattr(found, "shape", None) != ():
+            what = f"an array of shape {found.shape}" if isinstance(found, jax.ShapeDtypeStruct) else repr(found)
+            raise ValueError(
+                f"{name}: the loss of the {half} examples is {what}; expected one number, for example their mean."
+            )

@@ -113,6 +113,7 @@ def training(run: TrainedRun) -> Figure:
     """The training loss and the validation losses over outer steps, the mean over the seeds."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
+    drawn: dict[str, np.ndarray] = {}
     for name, label in {
         "loss": "training loss",
         "validation_before": "validation, before adaptation",
@@ -120,9 +121,19 @@ def training(run: TrainedRun) -> Figure:
     }.items():
         rows = [row for row in run.rows if name in row and None not in row[name]]
         if rows:
-            axis.plot([row["step"] for row in rows], [np.mean(row[name]) for row in rows], label=label, linewidth=1.2)
+            drawn[label] = np.array([(row["step"], np.mean(row[name])) for row in rows])
+    before, after = drawn.get("validation, before adaptation"), drawn.get("validation, after adaptation")
+    if before is not None and after is not None and np.array_equal(before, after):
+        # A method without an inner loop in training: one curve, which would lie under the other.
+        drawn["validation, no adaptation in training"] = drawn.pop("validation, before adaptation")
+        del drawn["validation, after adaptation"]
+    for label, points in drawn.items():
+        axis.plot(*points.T, label=label, linewidth=1.2)
+    axis.set_title(run.preset.name if run.preset else type(run.algorithm.learner).__name__)
     axis.set_xlabel("outer steps")
     axis.set_ylabel("loss")
-    axis.set_yscale("log")
+    values = np.concatenate([points[:, 1] for points in drawn.values()]) if drawn else np.ones(1)
+    if np.nanmax(values) > 5 * np.nanmin(values) > 0:
+        axis.set_yscale("log")
     axis.legend()
     return figure

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Meta, unroll
 from metaception.core.streams import stream_key
-from metaception.core.task import ArrayTasks, Examples, TaskDistribution
+from metaception.core.task import ArrayTasks, Examples, Task, TaskDistribution, as_tasks
 from metaception.evaluation.curves import Evaluation, evaluate
 from metaception.runs.arrays import on_device
 from metaception.runs.errors import UsageError
@@ -114,8 +114,11 @@ class TrainedRun:
         inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
         seen = jax.eval_shape(self.algorithm.tasks.sample, jax.random.key(0)).support
         if isinstance(seen, Examples):
-            _check_rows("inputs", inputs, seen.inputs)
-            _check_rows("targets", targets, seen.targets)
+            _check_rows("adapt: inputs", inputs, seen.inputs, example="x[:, None]")
+            _check_rows("adapt: targets", targets, seen.targets, example="y[:, None]")
+        for what, array in (("inputs", inputs), ("targets", targets)):
+            if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+                raise UsageError(f"adapt: {what} has entries that are not finite; take those examples out.")
         if inputs.shape[:1] != targets.shape[:1]:
             raise UsageError(
                 f"adapt: {inputs.shape[0]} inputs but {targets.shape[0]} targets; every input needs its target."
@@ -135,14 +138,14 @@ class TrainedRun:
         def predict(inputs: Any) -> Array:
             inputs = jnp.asarray(inputs)
             if isinstance(seen, Examples):
-                _check_rows("new inputs", inputs, seen.inputs)
+                _check_rows("adapt: new inputs", inputs, seen.inputs, example="x[:, None]")
             return _predict(learner, adapted, inputs)
 
         return predict
 
     def evaluate(
         self,
-        tasks: TaskDistribution | None = None,
+        tasks: TaskDistribution | Callable[[Any], Task] | None = None,
         *,
         steps: int = 10,
         count: int = 600,
@@ -158,6 +161,13 @@ class TrainedRun:
                 "evaluate: the run was trained on a finite set of tasks, so none of it is held out; give other tasks, as "
                 "ArrayTasks.split makes them."
             )
+        tasks = self.algorithm.tasks if tasks is None else as_tasks(tasks)
+        seen, given = (jax.eval_shape(t.sample, jax.random.key(0)) for t in (self.algorithm.tasks, tasks))
+        for half in Task._fields:
+            new, old = getattr(given, half), getattr(seen, half)
+            if isinstance(new, Examples) and isinstance(old, Examples):
+                _check_rows(f"evaluate: {half} inputs", new.inputs, old.inputs, example="x[..., None]")
+                _check_rows(f"evaluate: {half} targets", new.targets, old.targets, example="y[..., None]")
         return evaluate(self.algorithm, self.metas(which), tasks, steps=steps, count=count, seed=seed)
 
 
@@ -171,12 +181,12 @@ def _predict(learner: Any, adapted: PyTree, inputs: Float[Array, "..."]) -> Arra
     return learner.predict(adapted, inputs)
 
 
-def _check_rows(what: str, given: Any, seen: Any) -> None:
+def _check_rows(what: str, given: Any, seen: Any, *, example: str) -> None:
     """Refuse an array whose rows are not like those of training."""
     if given.ndim == 0 or given.shape[0] == 0 or given.shape[1:] != seen.shape[1:]:
         row = ", ".join(str(n) for n in ("n", *seen.shape[1:]))
-        hint = "; for example x[:, None]" if given.ndim == 1 and seen.shape[1:] == (1,) else ""
-        raise UsageError(f"adapt: {what} of shape {given.shape}; training had [{row}], with n of 1 or more{hint}.")
+        hint = f"; for example {example}" if given.ndim == 1 and seen.shape[1:] == (1,) else ""
+        raise UsageError(f"{what} of shape {given.shape}; training had [{row}], with n of 1 or more{hint}.")
 
 
 def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = None) -> TrainedRun:

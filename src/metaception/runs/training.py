@@ -8,13 +8,14 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metaception.core.algorithm import MetaAlgorithm
-from metaception.core.task import ArrayTasks, TaskDistribution
+from metaception.core.task import ArrayTasks, Task, TaskDistribution, as_tasks
 from metaception.runs import processes
 from metaception.runs.arrays import describe, on_device
 from metaception.runs.compilation import use_compilation_cache
@@ -37,7 +38,7 @@ def train(
     seeds: int = 1,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    validation: TaskDistribution | None = None,
+    validation: TaskDistribution | Callable[[Any], Task] | None = None,
     validation_tasks: int = 100,
     log_every: int | None = None,
     validate_every: int | None = None,
@@ -105,6 +106,7 @@ def train(
             "validation tasks are drawn from the training tasks; give others (validation=...), as ArrayTasks.split makes them.",
             stacklevel=2,
         )
+    validation = algorithm.tasks if validation is None else as_tasks(validation)
     check_fits(algorithm, seeds)
     all_seeds = list(range(seed, seed + seeds))
     config = {"preset": preset, "algorithm": None if preset else describe(algorithm), "run": settings}
@@ -117,7 +119,7 @@ def train(
         loop = Loop(
             algorithm,
             all_seeds,
-            validation=algorithm.tasks if validation is None else validation,
+            validation=validation,
             validation_tasks=validation_tasks,
             patience=patience,
         )

@@ -50,6 +50,10 @@ def mlp(
         >>> mc.count_parameters(mc.mlp(1, 1))
         1761
     """
+    if isinstance(widths, int):
+        raise ValueError(
+            f"mlp: widths={widths}; expected a number for each hidden layer, for example ({widths}, {widths})."
+        )
     sizes = [inputs, *widths, outputs]
     if min(sizes) < 1:
         raise ValueError(f"mlp: layer sizes {sizes}; every layer needs at least one unit.")

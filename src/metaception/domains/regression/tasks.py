@@ -34,7 +34,10 @@ class Curves(TaskDistribution):
                 f"{type(self).__name__}: shots={self.shots}, queries={self.queries}; a task needs at least one of each."
             )
         for name in ("inputs", "amplitude", "phase", "frequency", "slope", "intercept"):
-            low, high = getattr(self, name, (0.0, 0.0))
+            interval = getattr(self, name, (0.0, 0.0))
+            if not isinstance(interval, tuple | list) or len(interval) != 2:
+                raise ValueError(f"{type(self).__name__}: {name}={interval!r}; expected (low, high).")
+            low, high = interval
             if not -math.inf < low <= high < math.inf:
                 raise ValueError(
                     f"{type(self).__name__}: {name}=({low}, {high}); expected (low, high), low first, both finite."
