@@ -130,6 +130,13 @@ def test_resume_goes_on_and_refuses_other_settings(trained, capsys):
     assert "\n  preset.tasks.amplitude: [0.1, 5.0] -> [1.0, 2.0]\n" in said
 
 
+def test_resume_of_a_run_that_is_not_there_starts_one_and_says_so(tmp_path, capsys):
+    folder = tmp_path / "new"
+    assert main(["train", "maml-sinusoid", *STEPS, *TINY, "--out", str(folder), "--quiet", "--resume"]) == 0
+    assert f"{folder} does not exist yet: starting a new run." in capsys.readouterr().err
+    assert mc.load_run(folder).step == 6
+
+
 def test_a_folder_that_exists_is_refused(trained, capsys):
     assert main(["train", "maml-sinusoid", *STEPS, *TINY, "--out", str(trained)]) == 2
     assert f"error: {trained} exists already. Go on with that run (--resume)" in capsys.readouterr().err

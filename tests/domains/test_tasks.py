@@ -1,5 +1,7 @@
 """The task families: what is drawn, from where, and how it is refused."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,3 +137,15 @@ def test_the_oracle_is_told_amplitude_and_phase():
 def test_impossible_families_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_one_number_where_several_belong_is_named():
+    # Past the checked signatures of a test run.
+    with pytest.raises(
+        ValueError, match=r"mlp: widths=40; expected a number for each hidden layer, for example \(40, 40\)\."
+    ):
+        inspect.unwrap(mc.mlp)(1, 1, widths=40)
+    tasks = mc.Sinusoids()
+    object.__setattr__(tasks, "amplitude", 1.0)
+    with pytest.raises(ValueError, match=r"Sinusoids: amplitude=1\.0; expected \(low, high\)\."):
+        tasks.__check_init__()
