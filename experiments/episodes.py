@@ -68,20 +68,20 @@ def exact(learner: GaussianPolicy, meta: Any, task: mc.Task, nodes: int) -> Any:
     return ravel_pytree(jax.grad(lambda meta: expected_outer_loss(learner, meta, task, nodes))(meta))[0]
 
 
-def run(report: Report, *, draws: int, chunk: int, rates: tuple[float, ...], most: int) -> None:
+def run(report: Report, *, steps: tuple[int, ...], draws: int, chunk: int, rates: tuple[float, ...], most: int) -> None:
     """Deterministic policies, then Gaussian ones: by sampling, and against regression."""
     meta = jax.jit(MODEL.init)(jax.random.key(1))
-    _deterministic(report, meta)
+    _deterministic(report, meta, steps)
     _sampled(report, meta, draws, chunk)
     _gaps(report, meta, rates, most)
 
 
-def _deterministic(report: Report, meta: Any) -> None:
+def _deterministic(report: Report, meta: Any, numbers: tuple[int, ...]) -> None:
     plain, acting = worlds(jax.random.key(3), shots=10, queries=10)
     lines = []
     for horizon in (1, 2):
         cells = []
-        for steps in (1, 2, 5):
+        for steps in numbers:
             wanted = gradient(regression(RATE, steps), meta, plain, jax.random.key(0))
             policy = DeterministicPolicy(MODEL, Problem(pay, move, horizon), jnp.asarray(RATE), steps=steps)
             found = gradient(policy, meta, acting, jax.random.key(0))
@@ -90,7 +90,7 @@ def _deterministic(report: Report, meta: Any) -> None:
             setting = f"H={horizon} inner steps={steps}"
             report.rows.append(Row("episodes", "deterministic policy", setting, "relative difference", error, tasks=1))
         lines.append([str(horizon), *cells])
-    report.table("deterministic", ["H", "1 inner step", "2", "5"], lines)
+    report.table("deterministic", ["H, inner steps", *map(str, numbers)], lines)
 
 
 def _sampled(report: Report, meta: Any, draws: int, chunk: int) -> None:

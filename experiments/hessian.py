@@ -115,10 +115,11 @@ def main() -> None:
     with jax.enable_x64(True):
         if quick:
             derivation(report, widths=(4,), names=("tanh",), seeds=2)
-            episodes.run(report, draws=200, chunk=100, rates=(0.02, 0.01), most=2)
+            episodes.run(report, steps=(1,), draws=200, chunk=100, rates=(0.02, 0.01), most=2)
         else:
             derivation(report, widths=(40, 40), names=("relu", "tanh", "softplus"), seeds=5)
-            episodes.run(report, draws=400_000, chunk=20_000, rates=(0.01, 0.005, 0.0025, 0.00125), most=3)
+            rates = (0.01, 0.005, 0.0025, 0.00125)
+            episodes.run(report, steps=(1, 2, 5), draws=400_000, chunk=20_000, rates=rates, most=3)
     report.write()
 
 

@@ -32,15 +32,17 @@ def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "METACEPTION_CACHE": str(CACHE), **extra}
 
 
-def training(folder: Path, *, steps: int, log_every: int, checkpoint_seconds: float = 0.0) -> subprocess.Popen:
-    """Start, or go on with, a small training in a process of its own, compiled as a user's is."""
+def training(
+    folder: Path, *, steps: int, log_every: int, checkpoint_seconds: float = 0.0, quick: bool = True
+) -> subprocess.Popen:
+    """Start, or go on with, a small training in a process of its own; not `quick`, it is compiled as a user's is."""
     arguments = [str(steps), str(log_every), str(checkpoint_seconds), str(folder)]
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={name: value for name, value in environment().items() if name not in QUICK},
+        env={name: value for name, value in environment().items() if quick or name not in QUICK},
     )
 
 

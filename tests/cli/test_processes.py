@@ -59,43 +59,32 @@ def _start_both(*flags: str) -> list[subprocess.Popen]:
     return [_start(*flags, *joined, str(index)) for index in range(2)]
 
 
-def test_two_processes_agree_with_one(tmp_path):
-    flags = ["train", "maml-sinusoid", *TINY, "--steps", "30", "--log-every", "10"]
-    both = _start_both(*flags, "--out", str(tmp_path / "both"))
-    assert main([*flags, "--out", str(tmp_path / "alone")]) == 0
-    said = [process.communicate(timeout=240) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    # The second process writes nothing and reports nothing; what it says of its network is not ours.
-    assert "held-out tasks" in said[0][0]
-    assert "held-out tasks" not in said[1][0]
-    one, two = (
-        mc.load_run(tmp_path / "alone"),
-        mc.load_run(tmp_path / "both", mc.load_run(tmp_path / "alone").algorithm),
-    )
-    assert one.step == two.step == 30
-    for mine, theirs in zip(jax.tree.leaves(one.metas("last")), jax.tree.leaves(two.metas("last")), strict=True):
-        scale = np.abs(mine).max()
-        np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5 * scale)
-
-
-def test_a_signal_to_one_of_two_processes_stops_both_and_both_go_on(tmp_path):
+def test_two_processes_told_to_stop_go_on_and_agree_with_one(tmp_path):
     """It is the process that writes nothing which is told to stop."""
-    folder = tmp_path / "run"
-    flags = ["train", "maml-sinusoid", *TINY, "--steps", "600", "--log-every", "20", "--out", str(folder)]
-    both = _start_both(*flags)
+    folder = tmp_path / "both"
+    flags = ["train", "maml-sinusoid", *TINY, "--steps", "300", "--log-every", "5"]
+    assert main([*flags, "--out", str(tmp_path / "alone")]) == 0
+    both = _start_both(*flags, "--out", str(folder))
     rows = folder / "metrics.jsonl"
     while not rows.exists() or rows.read_text().count("\n") < 2:
         assert all(process.poll() is None for process in both), [process.communicate() for process in both]
-        time.sleep(0.05)
+        time.sleep(0.01)
     both[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [143, 143], said
     assert "To go on:\n  metaception train maml-sinusoid" in said[0][1]
-    stopped = mc.load_run(folder).step
-    assert 0 <= stopped < 600
-    again = _start_both(*flags, "--resume")
+    assert 0 <= mc.load_run(folder).step < 300
+
+    again = _start_both(*flags, "--out", str(folder), "--resume")
     said = [process.communicate(timeout=240) for process in again]
     assert [process.returncode for process in again] == [0, 0], said
-    run = mc.load_run(folder)
-    assert run.step == 600
-    assert [row["step"] for row in run.rows] == list(range(0, 601, 20))
+    # The second process writes nothing and reports nothing; what it says of its network is not ours.
+    assert "held-out tasks" in said[0][0]
+    assert "held-out tasks" not in said[1][0]
+    one = mc.load_run(tmp_path / "alone")
+    two = mc.load_run(folder, one.algorithm)
+    assert one.step == two.step == 300
+    assert [row["step"] for row in two.rows] == list(range(0, 301, 5))
+    for mine, theirs in zip(jax.tree.leaves(one.metas("last")), jax.tree.leaves(two.metas("last")), strict=True):
+        scale = np.abs(mine).max()
+        np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5 * scale)

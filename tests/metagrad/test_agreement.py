@@ -47,7 +47,7 @@ class OnAverage(NamedTuple):
     """The mean of independent estimates, each summed over a life, is within four standard errors of the oracle's."""
 
     oracle: Any
-    draws: int = 2000
+    draws: int = 1000
 
 
 class Refused(NamedTuple):
@@ -66,7 +66,7 @@ FIRST_AND_LATER_WINDOW = Exact(
 SMOOTHED = OnAverage(lambda p, task, draws: smoothed_loss(partial(oracles.loss, p), p, task, draws))
 ENUMERATED = OnAverage(lambda p, task, draws: exactly(oracles.enumerated(p, task)), draws=20_000)
 SMOOTHED_EXPECTATION = OnAverage(
-    lambda p, task, draws: smoothed_loss(partial(oracles.expected_loss, p), p, task, draws), draws=5000
+    lambda p, task, draws: smoothed_loss(partial(oracles.expected_loss, p), p, task, draws), draws=2000
 )
 SMOOTHED_LIFE = OnAverage(
     lambda p, task, draws: oracles.smoothed(
@@ -320,7 +320,7 @@ def test_equals_its_oracle_on_average(how, what):
     def run(keys):
         return jax.vmap(lambda key: jnp.sum(estimates(estimator, given, given.task, key, windows), 0))(keys)
 
-    agree(run(jax.random.split(KEY, cell.draws)), cell.oracle(given, given.task, 10_000))
+    agree(run(jax.random.split(KEY, cell.draws)), cell.oracle(given, given.task, 4000))
 
 
 def agree(drawn, expected):

@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from functools import partial
 
 import pytest
 from running import algorithm, same_bits, training
@@ -10,12 +11,13 @@ from running import algorithm, same_bits, training
 import metaception as mc
 
 STEPS, LOG_EVERY = 60, 4
+users_training = partial(training, steps=STEPS, log_every=LOG_EVERY, quick=False)  # compiled as a user's runs are
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
-    process = training(folder, steps=STEPS, log_every=LOG_EVERY)
+    process = users_training(folder)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert out.split() == ["ready", "done", str(STEPS)]
@@ -24,14 +26,21 @@ def unbroken(tmp_path_factory):
 
 def test_killed_at_random_moments_and_resumed(unbroken, tmp_path):
     folder = tmp_path / "killed"
+    rows = folder / "metrics.jsonl"
     moments = random.Random(0)
-    for _ in range(4):
-        process = training(folder, steps=STEPS, log_every=LOG_EVERY)
+    for on_the_way in (False, True, False, True):
+        process = users_training(folder)
         assert process.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0.0, 2.0))
+        if on_the_way:  # and not before it has gone further than the one before it
+            before = rows.stat().st_size if rows.exists() else 0
+            while not rows.exists() or rows.stat().st_size <= before:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.3 if on_the_way else 2.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    process = training(folder, steps=STEPS, log_every=LOG_EVERY)
+        assert process.returncode == -signal.SIGKILL
+    process = users_training(folder)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
 
@@ -45,14 +54,14 @@ def test_killed_at_random_moments_and_resumed(unbroken, tmp_path):
 
 def test_resuming_a_run_that_is_done_changes_nothing(unbroken):
     before = (unbroken / "metrics.jsonl").read_bytes()
-    process = training(unbroken, steps=STEPS, log_every=LOG_EVERY)
+    process = users_training(unbroken)
     out, err = process.communicate(timeout=240)
     assert (process.returncode, out.split()[-1]) == (0, str(STEPS)), err
     assert (unbroken / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_tells_how_to_resume(unbroken, tmp_path, number):
+def test_a_signal_saves_and_tells_how_to_resume(tmp_path, number):
     folder = tmp_path / "stopped"
     # So many steps that it cannot be done before the signal comes.
     process = training(folder, steps=10_000_000, log_every=1_000_000, checkpoint_seconds=1e6)

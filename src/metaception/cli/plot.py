@@ -10,7 +10,6 @@ import tyro
 
 from metaception.cli.console import console
 from metaception.cli.evaluate import open_run, results_of
-from metaception.runs.pictures import draw_pictures
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,9 @@ class Plot:
 
 def run(command: Plot) -> int:
     """Draw the pictures of a run."""
+    # Only here: matplotlib takes a moment to import, for every command.
+    from metaception.runs.pictures import draw_pictures  # noqa: PLC0415
+
     loaded, preset = open_run(command.run)
     for path in draw_pictures(loaded, preset, results_of(command.run)):
         console().print(str(path))
