@@ -22,7 +22,7 @@ from metaception import as_mapping
 COMMAND = "python benchmarks/mapping.py"
 MAPPINGS = ("vectorised", "sequential", "chunked:5")
 SIZES = [
-    *(Workload(width=width) for width in (40, 64, 96, 128, 512)),
+    *(Workload(width=width) for width in (40, 96, 128, 160, 256, 512)),
     *(Workload(width=width, tasks=tasks) for width in (40, 512) for tasks in (5, 100)),
 ]
 

@@ -35,15 +35,6 @@ def _run(capsys, *arguments: str) -> tuple[int, str, str]:
         (["train", "maml-sinusoid", "--steps", "-1"], "error: steps=-1; expected a whole number, 0 or more."),
         (["train", "maml-sinusoid", "--seeds", "0"], "error: seeds=0; expected a whole number, 1 or more."),
         (
-            ["train", "maml-sinusoid", "--inner-rate", "nan"],
-            "error: maml: inner_rate=nan; expected a finite step size, not negative.",
-        ),
-        (
-            ["train", "maml-sinusoid", "--outer-rate", "-0.1"],
-            "error: maml: outer_rate=-0.1; expected a finite step size, not negative.",
-        ),
-        (["train", "maml-sinusoid", "--inner-steps", "-2"], "error: maml: inner_steps=-2; expected 0 or more."),
-        (
             ["train", "maml-sinusoid", "--meta-batch-size", "0"],
             "error: meta_batch_size=0; an outer step needs at least one task.",
         ),
@@ -77,6 +68,9 @@ def test_bad_usage_is_told_without_a_traceback(capsys, tmp_path, monkeypatch, ar
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--inner-rate", "nan"], "maml: inner_rate=nan; expected a finite step size, not negative."),
+        (["--outer-rate", "-0.1"], "maml: outer_rate=-0.1; expected a finite step size, not negative."),
+        (["--inner-steps", "-2"], "maml: inner_steps=-2; expected 0 or more."),
         (["--shots", "0"], "shots=0, queries=10; a task needs at"),
         (["--amplitude", "5", "1"], "amplitude=(5.0, 1.0); expected (low, high)"),
         (["--test-shots", "0"], "test_shots=[0]; expected at least one"),

@@ -63,8 +63,8 @@ def test_names(name, expected):
     ("backend", "options", "expected"),
     [
         ("cpu", {}, mc.Vectorised()),
-        ("cpu", {"parameters": 8_000}, mc.Vectorised()),
-        ("cpu", {"parameters": 8_001}, mc.Sequential()),
+        ("cpu", {"parameters": 20_000}, mc.Vectorised()),
+        ("cpu", {"parameters": 20_001}, mc.Sequential()),
         ("cpu", {"convolutional": True}, mc.Sequential()),
         ("gpu", {"convolutional": True, "parameters": 10**7}, mc.Vectorised()),
     ],

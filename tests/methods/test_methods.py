@@ -30,6 +30,7 @@ def wrong(method: Method, **values) -> Method:
     """The method with settings of wrong types, which the checked signatures of a test run would not let through."""
     for name, value in values.items():
         object.__setattr__(method, name, value)
+    method.__post_init__()
     return method
 
 
@@ -169,7 +170,6 @@ def test_implicit_maml_approaches_the_long_unroll_of_its_proximal_problem():
         (lambda: mc.MAML(inner_rate=-0.1), "maml: inner_rate=-0.1; expected a finite step size, not negative."),
         (lambda: mc.MAML(outer_rate=float("nan")), "maml: outer_rate=nan; expected a finite step size, not negative."),
         (lambda: mc.FOMAML(inner_steps=-1), "fomaml: inner_steps=-1; expected 0 or more."),
-        (lambda: mc.MAML(meta_batch_size=0), "meta_batch_size=0; an outer step needs at least one task."),
         (lambda: wrong(mc.MAML(), meta_batch_size="4"), "maml: meta_batch_size='4'; expected a whole number."),
         (lambda: wrong(mc.MAML(), inner_steps=1.5), "maml: inner_steps=1.5; expected a whole number."),
         (lambda: wrong(mc.MAML(), inner_rate="big"), "maml: inner_rate='big'; expected a number."),
@@ -181,6 +181,18 @@ def test_implicit_maml_approaches_the_long_unroll_of_its_proximal_problem():
             lambda: wrong(mc.Reptile(), inner_optimizer="sdg"),
             "reptile: inner_optimizer='sdg'; expected one of sgd, adam.",
         ),
+    ],
+)
+def test_bad_settings_are_refused_where_they_are_given(make, message):
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 (the text is compared below)
+        make()
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mc.MAML(meta_batch_size=0), "meta_batch_size=0; an outer step needs at least one task."),
         (lambda: mc.Reptile(inner_batch_size=-1), "reptile: inner_batch_size=-1; expected 1 or more, or 0"),
         (lambda: mc.IMAML(strength=0.0), "imaml: strength=0.0; the proximal term needs a positive weight."),
         (lambda: mc.IMAML(cg_steps=0), "Implicit: cg_steps=0; the solve needs at least one step."),
@@ -192,7 +204,7 @@ def test_implicit_maml_approaches_the_long_unroll_of_its_proximal_problem():
         (lambda: mc.MAML(mapping="chunked:0"), "unknown mapping 'chunked:0'; expected one of: auto"),
     ],
 )
-def test_bad_settings_are_refused_before_any_work(make, message):
+def test_settings_that_do_not_go_together_are_refused_before_any_work(make, message):
     with pytest.raises(ValueError) as refused:  # noqa: PT011 (the text is compared whole below)
         build(make())
     assert message in str(refused.value)

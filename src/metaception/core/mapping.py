@@ -174,7 +174,7 @@ def as_mapping(name: str | Mapping, *, parameters: int = 0, convolutional: bool 
         convolutional: whether the model has convolutions, for `auto`.
 
     `auto` is vectorised on an accelerator; on a CPU it is sequential for convolutions and for models of more than
-    8,000 parameters, whose per-task copies leave the cache, and vectorised for smaller ones.
+    20,000 parameters, whose per-task copies leave the cache, and vectorised for smaller ones.
 
     Raises:
         ValueError: for any other name.
@@ -190,7 +190,7 @@ def as_mapping(name: str | Mapping, *, parameters: int = 0, convolutional: bool 
         return name
     kind, _, size = name.partition(":")
     if kind == "auto" and not size:
-        heavy = jax.default_backend() == "cpu" and (convolutional or parameters > 8_000)
+        heavy = jax.default_backend() == "cpu" and (convolutional or parameters > 20_000)
         return Sequential() if heavy else Vectorised()
     if kind == "sequential" and not size:
         return Sequential()

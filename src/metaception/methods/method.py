@@ -26,6 +26,8 @@ from metaception.learners.supervised import Loss, mean_squared_error
 class Method(ABC):
     """A published method: its settings, with the paper's values as defaults.
 
+    A setting of the wrong type, or out of its range, is a ValueError where it is given.
+
     Attributes:
         meta_batch_size: tasks an outer step.
         outer_rate: step size of the outer optimiser, at the start.
@@ -43,6 +45,27 @@ class Method(ABC):
     citations: ClassVar[tuple[str, ...]]
     tunes_rate: ClassVar[bool] = False
     """Whether evaluation first tunes the inner step size on validation tasks, as for baselines without a meta-learned one."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                near = f"expected one of {', '.join(map(str, get_args(hint)))}"
+            elif hint is int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
+                near = "expected a whole number"
+            elif hint is float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+                near = "expected a number"
+            else:
+                continue
+            raise ValueError(f"{self.name}: {field.name}={value!r}; {near}.")
+        for setting in ("inner_rate", "outer_rate"):
+            value = getattr(self, setting, 0.0)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{self.name}: {setting}={value}; expected a finite step size, not negative.")
+        inner_steps = getattr(self, "inner_steps", 0)
+        if inner_steps < 0:
+            raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
 
     @abstractmethod
     def learner(self, model: Model, loss: Loss) -> Learner:
@@ -88,7 +111,7 @@ class Method(ABC):
             example: a batch of inputs, for models that find their shapes from one; the tasks' own unless given.
 
         Raises:
-            ValueError: for settings, an optimiser or a loss that cannot work, before any work starts.
+            ValueError: for settings that do not go together, and an optimiser or a loss that cannot work, before any work.
 
         Examples:
             >>> import metaception as mc
@@ -96,7 +119,6 @@ class Method(ABC):
             >>> algorithm.meta_batch_size
             25
         """
-        self._check()
         if not callable(loss):
             raise ValueError(
                 f"{self.name}: loss={loss!r}; expected a function (predictions, targets) -> scalar, for example "
@@ -125,27 +147,6 @@ class Method(ABC):
             _check_fit(self.name, model, task, loss)
             raise
         return algorithm
-
-    def _check(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value, hint = getattr(self, field.name), hints[field.name]
-            if get_origin(hint) is Literal and value not in get_args(hint):
-                near = f"expected one of {', '.join(map(str, get_args(hint)))}"
-            elif hint is int and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
-                near = "expected a whole number"
-            elif hint is float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-                near = "expected a number"
-            else:
-                continue
-            raise ValueError(f"{self.name}: {field.name}={value!r}; {near}.")
-        for setting in ("inner_rate", "outer_rate"):
-            value = getattr(self, setting, 0.0)
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{self.name}: {setting}={value}; expected a finite step size, not negative.")
-        inner_steps = getattr(self, "inner_steps", 0)
-        if inner_steps < 0:
-            raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
 
 
 def _check_fit(name: str, model: Model, task: Task, loss: Loss) -> None:
