@@ -174,7 +174,7 @@ TABLE: dict[str, dict[str, Exact | OnAverage | Refused]] = {
 }
 
 
-def cells(*kinds, but=()):
+def cells(*kinds, where=lambda how, what: True):
     """The cells of these kinds, as the parameters of a test."""
     return pytest.mark.parametrize(
         ("how", "what"),
@@ -182,7 +182,7 @@ def cells(*kinds, but=()):
             pytest.param(how, what, id=f"{how}-{what}")
             for how, row in TABLE.items()
             for what, cell in row.items()
-            if isinstance(cell, kinds) and how not in but
+            if isinstance(cell, kinds) and where(how, what)
         ],
     )
 
@@ -269,7 +269,8 @@ def test_compiled_and_vectorised_agree(how):
     np.testing.assert_allclose(jax.jit(jax.vmap(run))(given.tasks), one_by_one, rtol=1e-9, atol=1e-12)
 
 
-@cells(Exact)
+# The forms of the unroll differ in what they keep, so that one learner tells: the rule, which nests deepest.
+@cells(Exact, where=lambda how, what: how not in ("rematerialised", "mixed") or what == "rule")
 def test_can_be_differentiated_again(how, what):
     """The derivative of ‖meta-gradient‖² in the meta-parameters, against differences of it."""
     cell, given, estimator = look_up(how, what)
