@@ -31,8 +31,8 @@ ESTIMATORS = {
     "implicit": lambda loss_at: mc.Implicit(cg_steps=30, tolerance=1e-12),
     "implicit_gmres": lambda loss_at: mc.Implicit(cg_steps=30, tolerance=1e-12, symmetric=False),
     "truncated": lambda loss_at: mc.Truncated(window=WINDOW, horizon=HORIZON),
-    "evolution": lambda loss_at: mc.EvolutionStrategies(sigma=SIGMA, pairs=50, loss_at=loss_at),
-    "persistent": lambda loss_at: mc.PersistentES(window=WINDOW, horizon=HORIZON, sigma=SIGMA, pairs=50),
+    "evolution": lambda loss_at: mc.EvolutionStrategies(sigma=SIGMA, pairs=10, loss_at=loss_at),
+    "persistent": lambda loss_at: mc.PersistentES(window=WINDOW, horizon=HORIZON, sigma=SIGMA, pairs=10),
 }
 
 
