@@ -31,7 +31,7 @@ demo: $(VENV)/.core  ## meta-train MAML on sinusoids (70,000 steps) and a baseli
 	@$(BIN)/metaception train pretrain-sinusoid --out runs/demo/pretrain
 	@$(BIN)/metaception compare runs/demo/maml runs/demo/pretrain
 
-test: lint types docs unit  ## lint, types, documentation and tests (about eight minutes on 2 cores)
+test: lint types docs unit  ## lint, types, documentation and tests (under eight minutes on 2 cores)
 
 lint: $(VENV)/.dev  ## ruff: lint and format
 	@$(BIN)/ruff check .
