@@ -1,12 +1,14 @@
 """The command line from train to cite, in this process, on a preset made tiny."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import metaception as mc
 from metaception.cli.console import console, results_table
@@ -91,6 +93,20 @@ def test_compare_prints_one_table(trained, baseline, capsys):
         len(re.findall(r"│ maml-sinusoid +│ +13 │", out)) == len(re.findall(r"│ pretrain-sinusoid +│ +13 │", out)) == 2
     )
     assert "not comparable" not in out
+
+
+def test_on_a_narrow_terminal_intervals_stand_below_the_means():
+    curve = {"shots": 5, "mean": [3.0] * 11, "interval": [0.125] * 11, "median": [2.0] * 11}
+    curve |= {"rate": 0.0055, "diverged": [0], "tasks": 600}
+    results = Results("pretrain-sinusoid", "pretrain", 1761, 70_000, 70_000, [0], "best", {}, {}, [curve])
+    lines = {}
+    for width in (80, 130):
+        out = Console(width=width, record=True, file=io.StringIO())
+        out.print(results_table([results], "Test losses"))
+        lines[width] = out.export_text().splitlines()
+    assert any(re.search(r"pretrain-sinusoid +1,761 +5( +3\.000){4} 0\.0055 +0$", line) for line in lines[80])
+    assert any(re.search(r"^ +± 0\.125 ± 0\.125 ± 0\.125 +± 0\.125 +of 600$", line) for line in lines[80])
+    assert any(line.count("3.000 ± 0.125") == 4 for line in lines[130])
 
 
 def test_compare_says_when_tasks_differ(trained, tmp_path, capsys):

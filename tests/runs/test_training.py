@@ -13,6 +13,7 @@ from running import algorithm, environment, same_bits
 
 import metaception as mc
 from metaception.runs import loop as loop_module
+from metaception.runs.folder import RunFolder
 
 SMALL = {"steps": 12, "log_every": 5, "validation_tasks": 4, "progress": False}
 
@@ -130,6 +131,11 @@ def test_a_folder_that_exists_is_refused(kept):
     assert str(caught.value) == (
         f"{kept.folder} exists already. Go on with that run (--resume), take another folder (--out), or remove it."
     )
+
+
+def test_nobody_is_told_to_remove_what_another_process_is_writing(kept):
+    with RunFolder(kept.folder).lock(), pytest.raises(mc.RunError, match="another process is writing"):
+        mc.train(algorithm(), folder=kept.folder, **SMALL)
 
 
 def test_resuming_what_is_not_a_run_is_refused(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich import box
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 
 from metaception.runs.testing import Results, published
@@ -22,15 +24,36 @@ def console() -> Console:
     return out
 
 
-def results_table(all_results: list[Results], title: str) -> Table:
-    """One row a run and number of shots, one column a number of inner steps, the paper's figures below ours."""
+class ResultsTable:
+    """One row a run and number of shots, one column a number of inner steps, the paper's figures below ours.
+
+    Where the terminal is too narrow for it, the intervals stand below the means and only the columns themselves are spaced.
+    """
+
+    def __init__(self, all_results: list[Results], title: str):
+        self._results, self._title = all_results, title
+
+    def __rich_console__(self, out: Console, options: ConsoleOptions) -> Iterator[Table]:
+        wide = _table(self._results, self._title, narrow=False)
+        fits = out.measure(wide, options=options.update(width=1_000, max_width=1_000)).maximum <= options.max_width
+        yield wide if fits else _table(self._results, self._title, narrow=True)
+
+
+def results_table(all_results: list[Results], title: str) -> ResultsTable:
+    """The table of these results."""
+    return ResultsTable(all_results, title)
+
+
+def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
     last = max(len(curve["mean"]) for results in all_results for curve in results.curves) - 1
     steps = [step for step in INNER_STEPS if step <= last] or [0]
     if last not in steps:
         steps.append(last)
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("run")
-    table.add_column("parameters", justify="right")
+    between = "\n" if narrow else " "
+    shape = {"box": box.SIMPLE_HEAD, "padding": 0, "collapse_padding": True, "show_edge": False} if narrow else {}
+    table = Table(title=title, title_justify="left", caption_justify="left", **shape)  # type: ignore[arg-type]
+    table.add_column("run", overflow="fold")
+    table.add_column("para-\nmeters" if narrow else "parameters", justify="right")
     table.add_column("shots", justify="right")
     for step in steps:
         table.add_column(f"{step} step{'s' * (step != 1)}", justify="right")
@@ -40,8 +63,8 @@ def results_table(all_results: list[Results], title: str) -> Table:
         for curve in results.curves:
             paper = {step: published(results, curve["shots"], step) for step in steps}
             rate = "" if curve["rate"] is None else f"{curve['rate']:g}"
-            diverged = f"{max(curve['diverged'])} of {curve['tasks'] * len(results.seeds)}"
-            cells = [_cell(curve, step) for step in steps]
+            diverged = f"{max(curve['diverged'])}{between}of {curve['tasks'] * len(results.seeds)}"
+            cells = [_cell(curve, step, between) for step in steps]
             part = f" (step {results.step:,} of {results.planned:,})" if results.step < results.planned else ""
             table.add_row(results.name + part, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
             if any(paper.values()):
@@ -51,11 +74,15 @@ def results_table(all_results: list[Results], title: str) -> Table:
     return table
 
 
-def _cell(curve: dict[str, Any], step: int) -> str:
+def _cell(curve: dict[str, Any], step: int, between: str) -> str:
     if step >= len(curve["mean"]):
         return ""
     mean, interval = curve["mean"][step], curve["interval"][step]
-    return f"{mean:.3f} ± {interval:.3f}" if np.isfinite(mean) else f"inf (median {curve['median'][step]:.3f})"
+    return (
+        f"{mean:.3f}{between}± {interval:.3f}"
+        if np.isfinite(mean)
+        else f"inf{between}(median {curve['median'][step]:.3f})"
+    )
 
 
 def caption(results: Results) -> str:

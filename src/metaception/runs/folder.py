@@ -81,10 +81,14 @@ class RunFolder:
 
         Raises:
             UsageError: where there is something at its path already.
+            RunError: where that is a run which another process is writing.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; a run needs a folder of its own (--out).")
         if self.path.exists() and any(self.path.iterdir()):
+            if (self.path / ".lock").exists():
+                with self.lock():  # so that nobody is told to remove what is still being written
+                    pass
             raise UsageError(
                 f"{self.path} exists already. Go on with that run (--resume), take another folder (--out), or remove it."
             )
