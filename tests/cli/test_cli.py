@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import metaception as mc
-from metaception.cli.console import console, results_table
+from metaception.cli.console import ResultsTable, console
 from metaception.cli.main import main
 from metaception.runs.presets import PRESETS
 from metaception.runs.testing import Results, published
@@ -102,7 +102,7 @@ def test_on_a_narrow_terminal_intervals_stand_below_the_means():
     lines = {}
     for width in (80, 130):
         out = Console(width=width, record=True, file=io.StringIO())
-        out.print(results_table([results], "Test losses"))
+        out.print(ResultsTable([results], "Test losses"))
         lines[width] = out.export_text().splitlines()
     assert any(re.search(r"pretrain-sinusoid +1,761 +5( +3\.000){4} 0\.0055 +0$", line) for line in lines[80])
     assert any(re.search(r"^ +± 0\.125 ± 0\.125 ± 0\.125 +± 0\.125 +of 600$", line) for line in lines[80])
@@ -174,7 +174,7 @@ def test_a_run_that_is_not_at_its_end_is_shown_as_such_and_tested_anew_later(tmp
     # The checkpoint is further on than the stored results: they are made again.
     assert main(["compare", str(folder)]) == 0
     assert json.loads(path.read_text())["step"] == results["step"]
-    shown = results_table([Results(**results | {"step": 6, "planned": 30})], "title")
+    shown = ResultsTable([Results(**results | {"step": 6, "planned": 30})], "title")
     capsys.readouterr()
     console().print(shown)
     assert "(step 6 of 30)" in capsys.readouterr().out

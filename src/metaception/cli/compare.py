@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from metaception.cli.console import caption, console, results_table
+from metaception.cli.console import ResultsTable, caption, console
 from metaception.cli.evaluate import results_of
 from metaception.runs.errors import UsageError
 from metaception.runs.folder import RunFolder
@@ -34,7 +34,7 @@ def run(command: Compare) -> int:
         RunFolder(folder).config()
     found = {str(folder): results_of(folder) for folder in command.runs}
     say = console()
-    say.print(results_table(list(_distinct(found)), "Test losses"))
+    say.print(ResultsTable(list(_distinct(found)), "Test losses"))
     for note in dict.fromkeys(caption(results) for results in found.values()):
         say.print(note)
     if len({str(_tested_on(results)) for results in found.values()}) > 1:

@@ -39,11 +39,6 @@ class ResultsTable:
         yield wide if fits else _table(self._results, self._title, narrow=True)
 
 
-def results_table(all_results: list[Results], title: str) -> ResultsTable:
-    """The table of these results."""
-    return ResultsTable(all_results, title)
-
-
 def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
     last = max(len(curve["mean"]) for results in all_results for curve in results.curves) - 1
     steps = [step for step in INNER_STEPS if step <= last] or [0]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from metaception.cli.console import caption, console, results_table
+from metaception.cli.console import ResultsTable, caption, console
 from metaception.runs.errors import UsageError
 from metaception.runs.preset import MetaTest, Preset
 from metaception.runs.run import TrainedRun, load_run
@@ -49,7 +49,7 @@ def run(command: Evaluate) -> int:
     test = dataclasses.replace(preset.test, **given)
     results = meta_test(loaded, dataclasses.replace(preset, test=test), "last" if command.last else "best")
     say = console()
-    say.print(results_table([results], preset.description))
+    say.print(ResultsTable([results], preset.description))
     say.print(caption(results))
     if command.save:
         say.print(f"Saved: {save_results(command.run, results)}")

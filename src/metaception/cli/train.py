@@ -15,7 +15,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from metaception.cli.console import caption, console, results_table
+from metaception.cli.console import ResultsTable, caption, console
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.runs import processes
 from metaception.runs.errors import Stopped, UsageError
@@ -114,7 +114,7 @@ def _train(command: Train, flags: list[str]) -> int:
         again = f"metaception evaluate {shlex.quote(str(out))} --save"
         message = f"SIGINT: trained and saved, but not tested. To test it:\n  {again}"
         raise Stopped(signal.SIGINT, trained.step, message) from error
-    say.print(results_table([results], preset.description))
+    say.print(ResultsTable([results], preset.description))
     say.print(caption(results))
     say.print(f"Run folder: {out}; pictures: {', '.join(str(path.relative_to(out)) for path in pictures)}")
     return 0
