@@ -17,6 +17,12 @@ from metaception.core.mapping import Chunked, Mapping, Sequential, Sharded, Vect
 from metaception.core.metagradient import Differentiating, Estimate, MetaGradient, Unsuitable
 from metaception.core.model import Model, as_model, count_parameters
 from metaception.core.task import ArrayTasks, Examples, FunctionTasks, Task, TaskDistribution
+from metaception.data.images import ImageSet
+from metaception.domains.classification.convolution import convolve
+from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.losses import CrossEntropy, cross_entropy
+from metaception.domains.classification.networks import conv_net
+from metaception.domains.regression.losses import mean_squared_error
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
@@ -24,7 +30,6 @@ from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates
-from metaception.learners.supervised import mean_squared_error
 from metaception.metagrad.evolution import EvolutionStrategies, PersistentES
 from metaception.metagrad.first_order import FirstOrder
 from metaception.metagrad.implicit import Implicit
@@ -48,9 +53,11 @@ __all__ = [
     "MAML",
     "ArrayTasks",
     "Chunked",
+    "CrossEntropy",
     "Descending",
     "Differentiating",
     "Diverged",
+    "Episodes",
     "Estimate",
     "Evaluation",
     "EvolutionStrategies",
@@ -59,6 +66,7 @@ __all__ = [
     "FunctionTasks",
     "GradientBased",
     "Head",
+    "ImageSet",
     "Implicit",
     "Info",
     "Initialisation",
@@ -100,7 +108,10 @@ __all__ = [
     "advance",
     "as_mapping",
     "as_model",
+    "conv_net",
+    "convolve",
     "count_parameters",
+    "cross_entropy",
     "evaluate",
     "load_run",
     "mean_squared_error",

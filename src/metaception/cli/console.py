@@ -59,7 +59,7 @@ def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
             paper = {step: published(results, curve["shots"], step) for step in steps}
             rate = "" if curve["rate"] is None else f"{curve['rate']:g}"
             diverged = f"{max(curve['diverged'])}{between}of {curve['tasks'] * len(results.seeds)}"
-            cells = [_cell(curve, step, between) for step in steps]
+            cells = [_cell(results, curve, step, between) for step in steps]
             part = f" (step {results.step:,} of {results.planned:,})" if results.step < results.planned else ""
             table.add_row(results.name + part, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
             if any(paper.values()):
@@ -69,10 +69,12 @@ def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
     return table
 
 
-def _cell(curve: dict[str, Any], step: int, between: str) -> str:
+def _cell(results: Results, curve: dict[str, Any], step: int, between: str) -> str:
     if step >= len(curve["mean"]):
         return ""
     mean, interval = curve["mean"][step], curve["interval"][step]
+    if results.measure == "accuracy":
+        return f"{100 * mean:.2f}{between}± {100 * interval:.2f}"
     return (
         f"{mean:.3f}{between}± {interval:.3f}"
         if np.isfinite(mean)
@@ -86,4 +88,5 @@ def caption(results: Results) -> str:
     seeds = f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)}"
     tasks = f"{results.curves[0]['tasks']} held-out tasks"
     which = "the meta-parameters best on validation" if results.which == "best" else "the last meta-parameters"
-    return f"mean squared error, {tasks} × {seeds}, ± half a 95 % interval over {over}; {which}, {results.step:,} outer steps"
+    what = "accuracy in percent" if results.measure == "accuracy" else "mean squared error"
+    return f"{what}, {tasks} × {seeds}, ± half a 95 % interval over {over}; {which}, {results.step:,} outer steps"

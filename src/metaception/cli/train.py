@@ -17,6 +17,7 @@ import tyro
 
 from metaception.cli.console import ResultsTable, caption, console
 from metaception.core.algorithm import MetaAlgorithm
+from metaception.core.task import TaskDistribution
 from metaception.runs import processes
 from metaception.runs.errors import Stopped, UsageError
 from metaception.runs.preset import Preset, to_dict
@@ -91,6 +92,7 @@ def _train(command: Train, flags: list[str]) -> int:
         seeds=preset.seeds,
         folder=out,
         resume=command.resume,
+        validation=validation(preset),
         validation_tasks=preset.validation_tasks,
         log_every=preset.log_every,
         validate_every=preset.validate_every,
@@ -124,6 +126,14 @@ def build(preset: Preset) -> MetaAlgorithm:
     """The preset's algorithm; settings that cannot work are the user's error."""
     try:
         return preset.build()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def validation(preset: Preset) -> TaskDistribution:
+    """What the preset's validation tasks are drawn from; data that is not there is the user's to bring."""
+    try:
+        return preset.tasks.validation_tasks()
     except ValueError as error:
         raise UsageError(str(error)) from error
 

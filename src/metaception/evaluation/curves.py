@@ -14,7 +14,7 @@ from scipy.special import stdtrit  # scipy.stats has it too, and takes a second 
 
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Learner, Meta, advance
-from metaception.core.mapping import Mapping, for_evaluation
+from metaception.core.mapping import Mapping, Sequential, for_evaluation
 from metaception.core.streams import Stream, stream_key
 from metaception.core.task import Task, TaskDistribution, as_tasks
 
@@ -28,6 +28,7 @@ class Evaluation(NamedTuple):
     Attributes:
         losses: [seeds, tasks, steps + 1], the outer loss of each task after 0, 1, … inner steps.
         rate: the inner step size that validation tasks chose, where the method leaves it to them; else None.
+        measures: what the loss measures beside itself, as `accuracy`: by name, of `losses`' shape.
 
     Examples:
         >>> import numpy as np, metaception as mc
@@ -39,6 +40,24 @@ class Evaluation(NamedTuple):
 
     losses: Float[np.ndarray, "seeds tasks points"]
     rate: float | None = None
+    measures: dict[str, Float[np.ndarray, "seeds tasks points"]] = {}  # noqa: RUF012 (never written to)
+
+    def of(self, measure: str) -> Evaluation:
+        """The same statistics of one of the `measures`, in place of the losses.
+
+        Raises:
+            ValueError: where it was not measured.
+
+        Examples:
+            >>> import numpy as np, metaception as mc
+            >>> losses, right = np.array([[[4.0], [2.0]]]), np.array([[[0.5], [1.0]]])
+            >>> mc.Evaluation(losses, measures={"accuracy": right}).of("accuracy").mean.tolist()
+            [0.75]
+        """
+        if measure not in self.measures:
+            known = ", ".join(self.measures) or "nothing"
+            raise ValueError(f"Evaluation: {measure!r} was not measured; the loss measures {known} beside itself.")
+        return Evaluation(self.measures[measure], self.rate)
 
     @property
     def mean(self) -> Float[np.ndarray, " points"]:
@@ -79,25 +98,27 @@ class Evaluation(NamedTuple):
 
 def adaptation_curve(
     learner: Learner, key: PRNGKeyArray, meta: Meta, task: Task, steps: int
-) -> Float[Array, " points"]:
+) -> dict[str, Float[Array, " points"]]:
     """The outer loss of one task after 0, 1, …, `steps` inner steps; `steps` may exceed training's.
 
     A learner that adapts without steps gives a single point. Nothing outside the inner loop is differentiated.
 
     Returns:
-        [steps + 1], or [1].
+        [steps + 1], or [1]: the `loss`, and by its name what it measures beside itself.
     """
     key_adapt, key_loss = jax.random.split(key)
     if not isinstance(learner, Iterative):
-        return learner.loss(key_loss, meta, learner.adapt(key_adapt, meta, task.support), task)[0][None]
+        loss, aux = learner.loss(key_loss, meta, learner.adapt(key_adapt, meta, task.support), task)
+        return jax.tree.map(lambda value: value[None], {"loss": loss, **aux})
     key_init, key_steps = jax.random.split(key_adapt)
     state = learner.init(key_init, meta, task.support)
 
-    def judge(state: object) -> Float[Array, ""]:
-        return learner.loss(key_loss, meta, learner.output(meta, state), task)[0]
+    def judge(state: object) -> dict[str, Float[Array, ""]]:
+        loss, aux = learner.loss(key_loss, meta, learner.output(meta, state), task)
+        return {"loss": loss, **aux}
 
     _, after = advance(learner, key_steps, meta, state, task.support, length=steps, read=judge)
-    return jnp.concatenate([judge(state)[None], after])
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), judge(state), after)
 
 
 @eqx.filter_jit
@@ -109,18 +130,20 @@ def _curves(
     *,
     keys: Shaped[Array, "tasks ..."],
     steps: int,
-) -> Float[Array, "seeds tasks points"]:
+) -> dict[str, Float[Array, "seeds tasks points"]]:
     """`adaptation_curve` for every seed's meta-parameters (leading axis of `metas`) on the same tasks, one a key.
 
     Of the learner alone: what is compiled for one algorithm serves all that adapt in the same way.
     """
 
-    def one(shared: tuple[Learner, Meta], key: PRNGKeyArray) -> Float[Array, " points"]:
+    def one(shared: tuple[Learner, Meta], key: PRNGKeyArray) -> dict[str, Float[Array, " points"]]:
         learner, meta = shared
         key_task, key_adapt = jax.random.split(key)
         return adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)
 
-    return jax.vmap(lambda meta: mapping(one, (learner, meta), keys))(metas)
+    # What is too large to run side by side for several tasks is so for several seeds.
+    each = jax.lax.map if isinstance(mapping, Sequential) else lambda function, metas: jax.vmap(function)(metas)
+    return each(lambda meta: mapping(one, (learner, meta), keys), metas)
 
 
 def evaluate(
@@ -161,7 +184,9 @@ def evaluate(
     keys = jax.random.split(stream_key(seed, stream), count)
     tasks = algorithm.tasks if tasks is None else as_tasks(tasks)
     mapping = for_evaluation(algorithm.mapping, count, algorithm.meta_batch_size)
-    return Evaluation(np.asarray(_curves(algorithm.learner, mapping, metas, tasks, keys=keys, steps=steps), np.float64))
+    curves = _curves(algorithm.learner, mapping, metas, tasks, keys=keys, steps=steps)
+    losses, measures = np.asarray(curves.pop("loss"), np.float64), jax.tree.map(np.asarray, curves)
+    return Evaluation(losses, measures=measures)
 
 
 FINE_TUNING_RATES = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 0.3, 15))

@@ -54,7 +54,10 @@ class Supervised(Descending):
 
     def loss(self, key: PRNGKeyArray, meta: Meta, adapted: Adapted, task: Task) -> tuple[Float[Array, ""], Aux]:
         del key, meta
-        return self.fit_loss(adapted, task.query), {}
+        predictions = self.model.apply(adapted, task.query.inputs)
+        measures = getattr(self.loss_function, "measures", None)
+        aux = {} if measures is None else measures(predictions, task.query.targets)
+        return self.loss_function(predictions, task.query.targets), aux
 
     def predict(self, adapted: Adapted, inputs: Any) -> Any:
         return self.model.apply(adapted, inputs)
@@ -93,22 +96,3 @@ class Supervised(Descending):
         """What each update is multiplied with."""
         del meta
         return jax.tree.map(lambda u: self.rate, updates)
-
-
-def mean_squared_error(predictions: Float[Array, "..."], targets: Float[Array, "..."]) -> Float[Array, ""]:
-    """The mean of (predictions − targets)² over everything.
-
-    Raises:
-        ValueError: where the shapes differ (broadcasting [n] against [n, 1] would silently compare every pair).
-
-    Examples:
-        >>> import jax.numpy as jnp, metaception as mc
-        >>> float(mc.mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))  # (0² + 2²) / 2
-        2.0
-    """
-    if predictions.shape != targets.shape:
-        raise ValueError(
-            f"mean_squared_error: predictions {predictions.shape} and targets {targets.shape} differ in shape; give the "
-            "targets the shape of the model's outputs, for example y[:, None]."
-        )
-    return jnp.mean((predictions - targets) ** 2)

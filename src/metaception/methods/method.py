@@ -19,7 +19,8 @@ from metaception.core.mapping import as_mapping
 from metaception.core.metagradient import MetaGradient
 from metaception.core.model import Model, as_model, count_parameters
 from metaception.core.task import Examples, Task, TaskDistribution, as_tasks
-from metaception.learners.supervised import Loss, mean_squared_error
+from metaception.domains.regression.losses import mean_squared_error
+from metaception.learners.supervised import Loss
 
 
 @dataclass(frozen=True, kw_only=True)

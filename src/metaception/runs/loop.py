@@ -131,7 +131,7 @@ class Loop:
                     learner, tasks, meta = shared
                     key_task, key_adapt = jax.random.split(key)
                     steps = learner.steps if isinstance(learner, Iterative) else 0
-                    curve = adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)
+                    curve = adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)["loss"]
                     # Not a number is as bad as infinity, and unlike it would be averaged into a comparison that is false.
                     curve = jnp.where(jnp.isnan(curve), jnp.inf, curve)
                     return curve[0], curve[-1]

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from metaception.core.learner import Iterative, Meta, advance
 from metaception.core.streams import stream_key
 from metaception.core.task import Task
+from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.evaluation.curves import tune_rate
 from metaception.runs.files import disk_errors, write_atomically
 from metaception.runs.preset import Preset
@@ -30,7 +31,9 @@ _COLOURS = {0: "#9aa5b1", 1: "#e69f00", 10: "#0072b2"}
 def draw_pictures(run: TrainedRun, preset: Preset, results: Results) -> list[Path]:
     """Draw all pictures of a run into its folder; returns where they are."""
     assert run.folder is not None
-    figures = {"adaptation": adaptation(run, preset), "inner_steps": inner_steps(results)}
+    images = isinstance(preset.tasks, ImageTasks)
+    first = {"episode": episode(run, preset)} if images else {"adaptation": adaptation(run, preset)}
+    figures = {**first, "inner_steps": inner_steps(results)}
     if run.step:
         figures["training"] = training(run)
     paths = []
@@ -72,6 +75,44 @@ def adaptation(run: TrainedRun, preset: Preset) -> Figure:
     return figure
 
 
+def episode(run: TrainedRun, preset: Preset) -> Figure:
+    """A test episode: each row a class, its support images, then its queries as they are classified after adaptation."""
+    shots, queries = preset.test.test_shots[-1], max(preset.test.test_queries, 3)
+    tasks = preset.tasks.test_tasks(shots, queries)
+    task = tasks.sample(stream_key(preset.test.test_seed, "test"))
+    logits = _after(run.algorithm.learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
+    chances = np.asarray(jax.nn.softmax(logits))
+    ways = chances.shape[1]
+    shown_shots, shown_queries = min(shots, 5), min(queries, 8)
+    columns = shown_shots + shown_queries
+    figure = Figure(figsize=(1.1 * columns + 0.6, 1.25 * ways + 0.8), layout="constrained")
+    support, query = (np.asarray(half.inputs).reshape(ways, -1, *half.inputs.shape[1:]) for half in task)
+    axes = figure.subplots(ways, columns, squeeze=False)
+    for label in range(ways):
+        for column in range(columns):
+            axis = axes[label, column]
+            is_support = column < shown_shots
+            picture = support[label, column] if is_support else query[label, column - shown_shots]
+            axis.imshow(picture.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if is_support:
+                axis.set_title(f"class {label}", fontsize=8)
+                continue
+            chance = chances[label * queries + column - shown_shots]
+            said = int(chance.argmax())
+            colour = "#0072b2" if said == label else "#d55e00"
+            axis.set_title(f"{said} ({chance[said]:.0%})", fontsize=8, color=colour)
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=2)
+    figure.suptitle(
+        f"{preset.name}: {shown_shots} support image{'s' * (shown_shots > 1)} a class, then queries and what they are "
+        "taken for (orange: wrongly)",
+        fontsize=9,
+    )
+    return figure
+
+
 def _predictions(learner: Any, meta: Meta, task: Task) -> dict[int, Array]:
     """Predictions for the query inputs after each of `_STEPS` inner steps; for a learner without steps, after adaptation."""
     key = stream_key(0, "test")
@@ -82,6 +123,8 @@ def _predictions(learner: Any, meta: Meta, task: Task) -> dict[int, Array]:
 
 @eqx.filter_jit
 def _after(learner: Any, key: Any, meta: Meta, task: Task, steps: int) -> Array:
+    if not isinstance(learner, Iterative):
+        return learner.predict(learner.adapt(key, meta, task.support), task.query.inputs)
     key_init, key_steps = jax.random.split(key)
     state = learner.init(key_init, meta, task.support)
     state, _ = advance(learner, key_steps, meta, state, task.support, length=steps)
@@ -102,9 +145,10 @@ def inner_steps(results: Results) -> Figure:
             label = f"{curve['shots']} shots, the paper"
             axis.plot(list(printed), list(printed.values()), "x", color="black", zorder=3, label=label)
     axis.set_xlabel("inner steps")
-    axis.set_ylabel("mean test loss, 95 % interval")
+    what = "accuracy" if results.measure == "accuracy" else "loss"
+    axis.set_ylabel(f"mean test {what}, 95 % interval")
     axis.set_title(results.name)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(bottom=0, top=1 if results.measure == "accuracy" else None)
     axis.legend()
     return figure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -11,9 +10,9 @@ import jax
 import tyro
 
 from metaception.core.algorithm import MetaAlgorithm
-from metaception.core.model import Model
+from metaception.core.family import Family
 from metaception.core.task import TaskDistribution
-from metaception.domains.regression.networks import Activation, Initialiser, mlp
+from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.methods.anil import ANIL
 from metaception.methods.fomaml import FOMAML
@@ -25,25 +24,7 @@ from metaception.methods.method import Method
 from metaception.methods.references import LIBRARY
 from metaception.methods.reptile import Reptile
 from metaception.runs.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Perceptron:
-    """A multi-layer perceptron; it takes its inputs and outputs from the tasks.
-
-    Attributes:
-        widths: units of each hidden layer.
-        activation: of the hidden layers.
-        initialiser: truncated_normal (standard deviation 0.01, zero biases) or he.
-    """
-
-    widths: tuple[int, ...] = (40, 40)
-    activation: Activation = "relu"
-    initialiser: Initialiser = "truncated_normal"
-
-    def build(self, inputs: int, outputs: int) -> Model:
-        """The model."""
-        return mlp(inputs, outputs, widths=self.widths, activation=self.activation, initialiser=self.initialiser)
+from metaception.runs.networks import NETWORKS, Network, Perceptron
 
 
 @dataclass(frozen=True)
@@ -51,10 +32,10 @@ class MetaTest:
     """How a trained run is tested, on tasks that training and validation never see.
 
     Attributes:
-        test_shots: support points K of a test task; one table column group for each.
+        test_shots: support examples K of a test task (a class, in classification); one table row for each.
         test_steps: inner steps, from 0 to this.
         test_tasks: how many tasks.
-        test_queries: query points a task, evenly over the range of x.
+        test_queries: query examples: points evenly over the range of x; in classification, images a class.
         test_seed: which tasks; runs with the same number are tested on the same ones.
     """
 
@@ -95,8 +76,8 @@ class Preset:
     name: Annotated[str, tyro.conf.Suppress]
     description: Annotated[str, tyro.conf.Suppress]
     method: Method
-    tasks: TaskDistribution
-    network: Perceptron = Perceptron()
+    tasks: Family
+    network: Network = field(default_factory=Perceptron)
     steps: int = 70_000
     seed: int = 0
     seeds: int = 1
@@ -105,42 +86,40 @@ class Preset:
     validate_every: int | None = None
     test: MetaTest = field(default_factory=MetaTest)
 
-    def build(self) -> MetaAlgorithm:
+    def build(self, *, data: bool = True) -> MetaAlgorithm:
         """The algorithm.
 
+        Args:
+            data: whether to load the data that training draws from; without it, the algorithm can adapt and be tested.
+
         Raises:
-            ValueError: for settings that cannot work.
+            ValueError: for settings that cannot work, and data that is not there.
         """
-        task = jax.eval_shape(self.tasks.sample, jax.random.key(0))
-        model = self.network.build(task.support.inputs.shape[-1], task.support.targets.shape[-1])
-        return self.method.build(model, self.tasks, steps=self.steps)
+        tasks = self.tasks.train_tasks() if data else self.tasks.shapes()
+        task = jax.eval_shape(tasks.sample, jax.random.key(0))
+        ways = getattr(self.tasks, "ways", None)
+        outputs = task.support.targets.shape[-1] if ways is None else ways
+        model = self.network.build(task.support.inputs.shape[1:], outputs)
+        return self.method.build(model, tasks, loss=self.tasks.loss, steps=self.steps)
 
     def test_distribution(self, shots: int) -> TaskDistribution:
-        """The distribution of test tasks with so many support points: query points on a grid."""
-        changes: dict[str, Any] = {"shots": shots, "queries": self.test.test_queries, "grid": True}
-        return dataclasses.replace(self.tasks, **changes)
+        """The distribution of test tasks with so many support examples."""
+        return self.tasks.test_tasks(shots, self.test.test_queries)
 
     def citations(self) -> tuple[str, ...]:
         """The keys of what this uses, in `metaception.methods.references`."""
         keys = [LIBRARY, *self.method.citations]
         if getattr(self.method, "memory", None) == "mixed":
             keys.append("kemaev2025mixflow")
-        if isinstance(self.tasks, Sinusoids):
-            keys.append("finn2017maml")
-            if self.tasks.phase[1] > math.pi + 1e-6:
-                keys.append("nichol2018reptile")
-            if self.tasks.frequency != (1.0, 1.0):
-                keys.append("yoon2018bmaml")
-        else:
-            keys.append("finn2018platipus")
-        return tuple(dict.fromkeys(keys))
+        return tuple(dict.fromkeys([*keys, *self.tasks.citations()]))
 
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (MAML, FOMAML, Reptile, MetaSGD, ANIL, IMAML, Pretrain, Oracle, RandomInitialisation)
 }
-FAMILIES: dict[str, type[TaskDistribution]] = {
+FAMILIES: dict[str, type[Family]] = {
+    "images": ImageTasks,
     "sinusoids": Sinusoids,
     "lines": Lines,
     "sinusoids_and_lines": SinusoidsAndLines,
@@ -150,11 +129,12 @@ FAMILIES: dict[str, type[TaskDistribution]] = {
 def to_dict(preset: Preset) -> dict[str, Any]:
     """A preset as plain values, for a JSON file. Nothing in it is code."""
     families = {family: name for name, family in FAMILIES.items()}
+    networks = {network: name for name, network in NETWORKS.items()}
     return {
         **_fields(preset),
         "method": {"kind": preset.method.name, **_fields(preset.method)},
         "tasks": {"kind": families[type(preset.tasks)], **_fields(preset.tasks)},
-        "network": _fields(preset.network),
+        "network": {"kind": networks[type(preset.network)], **_fields(preset.network)},
         "test": _fields(preset.test),
     }
 
@@ -170,7 +150,7 @@ def from_dict(values: dict[str, Any]) -> Preset:
         parts = {
             "method": _known("method", given.pop("method"), METHODS),
             "tasks": _known("family of tasks", given.pop("tasks"), FAMILIES),
-            "network": _make(Perceptron, given.pop("network")),
+            "network": _known("network", {"kind": "perceptron"} | given.pop("network"), NETWORKS),
             "test": _make(MetaTest, given.pop("test")),
         }
         return _make(Preset, given | parts)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.methods.anil import ANIL
 from metaception.methods.fomaml import FOMAML
@@ -10,10 +13,13 @@ from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.reptile import Reptile
-from metaception.runs.preset import MetaTest, Perceptron, Preset
+from metaception.runs.networks import Convolutional, Perceptron
+from metaception.runs.preset import MetaTest, Preset
 
 _PAPER = Perceptron(initialiser="truncated_normal")
 _HE = Perceptron(initialiser="he")
+
+_OMNIGLOT = MetaTest(test_shots=(1,), test_steps=3, test_queries=1)
 
 _ALL = (
     # MAML's, FOMAML's, Meta-SGD's, ANIL's and iMAML's step sizes and λ: chosen on validation tasks by experiments/tuning.py.
@@ -102,6 +108,25 @@ _ALL = (
         "MAML on Bayesian MAML's sinusoids: frequency varies, targets are noisy",
         MAML(),
         Sinusoids.bayesian_maml(),
+    ),
+    # Finn et al. 2017, section 5.2 and their released code: as many queries a class as shots.
+    Preset(
+        "maml-omniglot-5w1s",
+        "MAML on Omniglot, 5-way 1-shot, as the paper has it",
+        MAML(inner_rate=0.4, meta_batch_size=32),
+        ImageTasks("omniglot", shots=1, queries=1, rotations=True),
+        Convolutional(),
+        steps=60_000,
+        test=_OMNIGLOT,
+    ),
+    Preset(
+        "maml-omniglot-5w5s",
+        "MAML on Omniglot, 5-way 5-shot, as the paper has it",
+        MAML(inner_rate=0.4, meta_batch_size=32),
+        ImageTasks("omniglot", shots=5, queries=5, rotations=True),
+        Convolutional(),
+        steps=60_000,
+        test=dataclasses.replace(_OMNIGLOT, test_shots=(5,), test_queries=5),
     ),
 )
 

@@ -225,7 +225,7 @@ def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = N
         if preset.method.mapping == "sharded":
             # Trained over many devices, used on one; how many there are here does not matter.
             preset = dataclasses.replace(preset, method=dataclasses.replace(preset.method, mapping="auto"))
-        algorithm = preset.build()
+        algorithm = preset.build(data=False)
     seeds = list(range(settings["seed"], settings["seed"] + settings["seeds"]))
     loop = Loop(
         algorithm,

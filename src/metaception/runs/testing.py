@@ -32,6 +32,7 @@ class Results:
     Attributes:
         name: the preset's name.
         method: the method's name.
+        measure: what the figures are: `mse`, or `accuracy`, from 0 to 1.
         parameters: numbers in the model.
         step: outer steps of the run when it was tested.
         planned: outer steps that it was to take.
@@ -44,6 +45,7 @@ class Results:
 
     name: str
     method: str
+    measure: str
     parameters: int
     step: int
     planned: int
@@ -74,6 +76,8 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
             result = evaluate(
                 algorithm, metas, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
             )._replace(rate=rate)
+            if preset.tasks.measure in result.measures:
+                result = result.of(preset.tasks.measure)
         except Exception as error:
             if is_out_of_memory(error):
                 raise out_of_memory_at_test(error) from error
@@ -83,15 +87,23 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
     return Results(
         preset.name,
         preset.method.name,
+        preset.tasks.measure,
         count_parameters(model),
         run.step,
         preset.steps,
         run.seeds,
         which,
         dataclasses.asdict(test),
-        {"family": type(preset.tasks).__name__, **dataclasses.asdict(preset.test_distribution(1))},
+        {"family": type(preset.tasks).__name__, **tested_on(preset)},
         curves,
     )
+
+
+def tested_on(preset: Preset) -> dict[str, Any]:
+    """The settings that say which tasks a test draws from, as plain values."""
+    varied = ("shots", "queries", "validation_queries", "exclusive")
+    settings = {name: value for name, value in dataclasses.asdict(preset.tasks).items() if name not in varied}  # type: ignore[call-overload]
+    return {**settings, "grid": True} if "grid" in settings else settings
 
 
 def _figures(result: Evaluation) -> dict[str, Any]:
@@ -111,6 +123,8 @@ def published(results: Results, shots: int, step: int) -> Published | None:
     told = results.method == Oracle.name
     paper = {"family": "Sinusoids", **dataclasses.asdict(Sinusoids(told=told))}
     varied = ("shots", "queries", "grid")
+    if results.tasks["family"] != "Sinusoids":
+        return None
     same = all(results.tasks.get(name) == value for name, value in paper.items() if name not in varied)
     network = count_parameters(mlp(3 if told else 1, 1))
     return SINUSOID.get((results.method, shots, step)) if same and results.parameters == network else None
@@ -131,7 +145,7 @@ def load_results(folder: Path) -> Results | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = {"measure": "mse", **json.loads(path.read_text(encoding="utf-8"))}
         for name in ("test", "tasks"):
             values[name] = {key: tuple(v) if isinstance(v, list) else v for key, v in values[name].items()}
         for curve in values["curves"]:

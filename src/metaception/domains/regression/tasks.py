@@ -1,19 +1,25 @@
 """Families of regression tasks on the line."""
 
+from __future__ import annotations
+
+import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from metaception.core.family import Family
 from metaception.core.task import Examples, Task, TaskDistribution
+from metaception.domains.regression.losses import mean_squared_error
 
 Range = tuple[float, float]
 
 
-class Curves(TaskDistribution):
+class Curves(TaskDistribution, Family):
     """Tasks y = f(x) on an interval, where a family says how f is drawn: the points, the noise and the grid.
 
     Attributes:
@@ -27,6 +33,25 @@ class Curves(TaskDistribution):
     queries: eqx.AbstractVar[int]
     inputs: eqx.AbstractVar[Range]
     grid: eqx.AbstractVar[bool]
+
+    measure: ClassVar[str] = "mse"
+
+    def train_tasks(self) -> TaskDistribution:
+        return self
+
+    def validation_tasks(self) -> TaskDistribution:
+        return self
+
+    def test_tasks(self, shots: int, queries: int) -> TaskDistribution:
+        changes: dict[str, Any] = {"shots": shots, "queries": queries, "grid": True}
+        return dataclasses.replace(self, **changes)
+
+    def shapes(self) -> TaskDistribution:
+        return self
+
+    @property
+    def loss(self) -> Any:
+        return mean_squared_error
 
     def __check_init__(self) -> None:
         if self.shots < 1 or self.queries < 1:
@@ -110,13 +135,21 @@ class Sinusoids(Curves):
     grid: bool = eqx.field(static=True, default=False)
     told: bool = eqx.field(static=True, default=False)
 
+    def citations(self) -> tuple[str, ...]:
+        keys = ["finn2017maml"]
+        if self.phase[1] > math.pi + 1e-6:
+            keys.append("nichol2018reptile")
+        if self.frequency != (1.0, 1.0):
+            keys.append("yoon2018bmaml")
+        return tuple(keys)
+
     @classmethod
-    def reptile(cls, shots: int = 10, queries: int = 10) -> "Sinusoids":
+    def reptile(cls, shots: int = 10, queries: int = 10) -> Sinusoids:
         """The family of Nichol et al. 2018, section 5: the phase goes to 2π."""
         return cls(shots, queries, phase=(0.0, 6.283185307179586))
 
     @classmethod
-    def bayesian_maml(cls, shots: int = 10, queries: int = 10) -> "Sinusoids":
+    def bayesian_maml(cls, shots: int = 10, queries: int = 10) -> Sinusoids:
         """The family of Yoon et al. 2018, section 5.1: ω in [0.5, 2], φ to 2π, noise 0.01 A on the support targets."""
         return cls(shots, queries, phase=(0.0, 6.283185307179586), frequency=(0.5, 2.0), noise=0.01, clean_query=True)
 
@@ -164,6 +197,9 @@ class Lines(Curves):
     noise: float = eqx.field(static=True, default=0.0)
     grid: bool = eqx.field(static=True, default=False)
 
+    def citations(self) -> tuple[str, ...]:
+        return ("finn2018platipus",)
+
     def sample(self, key: PRNGKeyArray) -> Task:
         key_slope, key_intercept, key_points = jax.random.split(key, 3)
         slope, intercept = _uniform(key_slope, self.slope), _uniform(key_intercept, self.intercept)
@@ -197,6 +233,9 @@ class SinusoidsAndLines(Curves):
     inputs: Range = eqx.field(static=True, default=(-5.0, 5.0))
     noise: float = eqx.field(static=True, default=0.3)
     grid: bool = eqx.field(static=True, default=False)
+
+    def citations(self) -> tuple[str, ...]:
+        return ("finn2018platipus",)
 
     def sample(self, key: PRNGKeyArray) -> Task:
         key_kind, key_amplitude, key_phase, key_slope, key_intercept, key_points = jax.random.split(key, 6)

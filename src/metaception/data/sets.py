@@ -1,0 +1,72 @@
+"""The image sets by name: their splits, sizes and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Literal, NamedTuple
+
+from metaception.data.cifar_fs import load_cifar_fs
+from metaception.data.glyphs import load_glyphs
+from metaception.data.images import ImageSet
+from metaception.data.mini_imagenet import load_mini_imagenet
+from metaception.data.omniglot import load_omniglot
+
+Subset = Literal["train", "val", "test"]
+
+
+class KnownSet(NamedTuple):
+    """An image set that the library knows by name.
+
+    Attributes:
+        load: (split, subset) -> ImageSet.
+        splits: the names of its splits, the default first.
+        shape: (height, width, channels).
+        citations: keys in `metaception.methods.references`.
+    """
+
+    load: Callable[[str, Subset], ImageSet]
+    splits: tuple[str, ...]
+    shape: tuple[int, int, int]
+    citations: tuple[str, ...]
+
+
+SETS: dict[str, KnownSet] = {
+    "glyphs": KnownSet(lambda split, subset: load_glyphs(subset), ("script",), (28, 28, 1), ()),
+    "omniglot": KnownSet(
+        lambda split, subset: load_omniglot(split=split, subset=subset),  # type: ignore[arg-type]
+        ("maml", "vinyals"),
+        (28, 28, 1),
+        ("lake2015omniglot", "vinyals2016matching"),
+    ),
+    "mini_imagenet": KnownSet(
+        lambda split, subset: load_mini_imagenet(subset=subset),
+        ("ravi",),
+        (84, 84, 3),
+        ("vinyals2016matching", "ravi2017lstm"),
+    ),
+    "cifar_fs": KnownSet(
+        lambda split, subset: load_cifar_fs(subset=subset), ("bertinetto",), (32, 32, 3), ("bertinetto2019r2d2",)
+    ),
+}
+
+
+@cache
+def load_images(name: str, subset: Subset, *, split: str | None = None) -> ImageSet:
+    """One part of a set, by name; kept in memory, so that a second request costs nothing.
+
+    Args:
+        name: a key of `SETS`.
+        subset: train, val or test; their classes are disjoint.
+        split: which of the set's splits; the first unless given.
+
+    Raises:
+        DataError: where the data is not there, incomplete or altered; says how to get it.
+
+    Examples:
+        >>> from metaception.data.sets import load_images
+        >>> load_images("glyphs", "val").images.shape[1:]
+        (28, 28, 1)
+    """
+    known = SETS[name]
+    return known.load(split or known.splits[0], subset)

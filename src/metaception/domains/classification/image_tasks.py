@@ -1,0 +1,90 @@
+"""Few-shot image classification as settings: which set, which split, how many ways and shots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from metaception.core.family import Family
+from metaception.data.images import ImageSet
+from metaception.data.sets import SETS, Subset, load_images
+from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.losses import cross_entropy
+
+
+@dataclass(frozen=True)
+class ImageTasks(Family):
+    """Episodes from a set of images, whose training, validation and test classes are disjoint.
+
+    Attributes:
+        images: the set: glyphs (comes with the package), omniglot, mini_imagenet or cifar_fs.
+        split: which of the set's splits; the first of `metaception.data.sets.SETS` unless given.
+        ways: classes an episode.
+        shots: support images a class.
+        queries: query images a class, in training.
+        validation_queries: the same in validation, so that the choice of the best meta-parameters rests on more of them.
+        rotations: every class turned by 90°, 180° and 270° is a class of its own, in training and in tests.
+        exclusive: labels are drawn anew for each episode; otherwise each training class keeps one.
+
+    Raises:
+        ValueError: for a set or a split that there is not.
+
+    Examples:
+        >>> import jax, metaception as mc
+        >>> task = mc.ImageTasks("glyphs", ways=5, shots=1).test_tasks(shots=1, queries=3).sample(jax.random.key(0))
+        >>> task.query.inputs.shape
+        (15, 28, 28, 1)
+    """
+
+    images: Literal["glyphs", "omniglot", "mini_imagenet", "cifar_fs"] = "glyphs"
+    split: str | None = None
+    ways: int = 5
+    shots: int = 1
+    queries: int = 1
+    validation_queries: int = 5
+    rotations: bool = False
+    exclusive: bool = True
+
+    measure: ClassVar[str] = "accuracy"
+
+    def __post_init__(self) -> None:
+        if self.images not in SETS:
+            raise ValueError(f"ImageTasks: unknown images {self.images!r}; expected one of {', '.join(SETS)}.")
+        splits = SETS[self.images].splits
+        if self.split is not None and self.split not in splits:
+            raise ValueError(
+                f"ImageTasks: {self.images} has no split {self.split!r}; expected one of {', '.join(splits)}."
+            )
+
+    def train_tasks(self) -> Episodes:
+        return self._episodes("train", self.shots, self.queries, exclusive=self.exclusive)
+
+    def validation_tasks(self) -> Episodes:
+        return self._episodes("val", self.shots, self.validation_queries)
+
+    def test_tasks(self, shots: int, queries: int) -> Episodes:
+        return self._episodes("test", shots, queries)
+
+    def shapes(self) -> Episodes:
+        height, width, channels = SETS[self.images].shape
+        each = self.shots + self.queries
+        blank = np.zeros((self.ways * each, height, width, channels), np.uint8)
+        names = tuple(str(index) for index in range(self.ways))
+        return self._of(ImageSet("blank", blank, np.full(self.ways, each), names), self.shots, self.queries)
+
+    def citations(self) -> tuple[str, ...]:
+        return SETS[self.images].citations
+
+    @property
+    def loss(self) -> Any:
+        return cross_entropy
+
+    def _episodes(self, subset: Subset, shots: int, queries: int, *, exclusive: bool = True) -> Episodes:
+        return self._of(load_images(self.images, subset, split=self.split), shots, queries, exclusive=exclusive)
+
+    def _of(self, images: ImageSet, shots: int, queries: int, *, exclusive: bool = True) -> Episodes:
+        return Episodes(
+            images, ways=self.ways, shots=shots, queries=queries, rotations=self.rotations, exclusive=exclusive
+        )

@@ -1,0 +1,71 @@
+"""Networks as settings: what a preset holds of its model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from metaception.core.model import Model
+from metaception.domains.classification.networks import Downsampling, Normalisation, Readout, conv_net
+from metaception.domains.regression.networks import Activation, Initialiser, mlp
+
+
+class Network(ABC):
+    """Settings of a model, which takes its inputs and outputs from the tasks."""
+
+    @abstractmethod
+    def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
+        """The model for inputs of that shape (of one example) and so many outputs."""
+
+
+@dataclass(frozen=True)
+class Perceptron(Network):
+    """A multi-layer perceptron.
+
+    Attributes:
+        widths: units of each hidden layer.
+        activation: of the hidden layers.
+        initialiser: truncated_normal (standard deviation 0.01, zero biases) or he.
+    """
+
+    widths: tuple[int, ...] = (40, 40)
+    activation: Activation = "relu"
+    initialiser: Initialiser = "truncated_normal"
+
+    def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
+        return mlp(inputs[-1], outputs, widths=self.widths, activation=self.activation, initialiser=self.initialiser)
+
+
+@dataclass(frozen=True)
+class Convolutional(Network):
+    """Blocks of a 3×3 convolution, normalisation and ReLU, each halving the image; then one linear layer.
+
+    Attributes:
+        filters: of each convolution.
+        blocks: how many.
+        downsampling: by a stride of 2 in the convolution, or by 2×2 max_pooling after it.
+        normalisation: batch (of whatever batch the network sees, so that a query set is classified transductively), group,
+            layer or none.
+        readout: what the last layer sees: the mean over all places, or all of them (flatten).
+    """
+
+    filters: int = 64
+    blocks: int = 4
+    downsampling: Downsampling = "stride"
+    normalisation: Normalisation = "batch"
+    readout: Readout = "mean"
+
+    def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
+        return conv_net(
+            inputs,
+            outputs,
+            filters=self.filters,
+            blocks=self.blocks,
+            downsampling=self.downsampling,
+            normalisation=self.normalisation,
+            readout=self.readout,
+        )
+
+
+NETWORKS: dict[str, type[Network]] = {"perceptron": Perceptron, "convolutional": Convolutional}
+"""The networks by the names that configurations have for them."""
