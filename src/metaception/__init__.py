@@ -15,19 +15,22 @@ from metaception.core.learner import (
 )
 from metaception.core.mapping import Chunked, Mapping, Sequential, Sharded, Vectorised, as_mapping
 from metaception.core.metagradient import Differentiating, Estimate, MetaGradient, Unsuitable
-from metaception.core.model import Model, as_model, count_parameters
+from metaception.core.model import Model, as_model, count_parameters, sequential
 from metaception.core.task import ArrayTasks, Examples, FunctionTasks, Task, TaskDistribution
 from metaception.data.images import ImageSet
 from metaception.domains.classification.convolution import convolve
 from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.domains.classification.losses import CrossEntropy, cross_entropy
-from metaception.domains.classification.networks import conv_net
+from metaception.domains.classification.networks import conv_net, dense_net, pixels
+from metaception.domains.classification.resnet import resnet12
 from metaception.domains.regression.losses import mean_squared_error
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
+from metaception.learners.metric import Matching, Nearest, Prototypes
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates
 from metaception.metagrad.evolution import EvolutionStrategies, PersistentES
@@ -36,11 +39,16 @@ from metaception.metagrad.implicit import Implicit
 from metaception.metagrad.truncated import Truncated
 from metaception.metagrad.unroll import Unroll
 from metaception.methods.anil import ANIL
+from metaception.methods.boil import BOIL
 from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
+from metaception.methods.nearest import NearestNeighbour
+from metaception.methods.nil import NIL
+from metaception.methods.protonet import ProtoNet
 from metaception.methods.reptile import Reptile
 from metaception.runs.errors import Diverged, OutOfMemory, RunError, Stopped, UsageError
 from metaception.runs.run import TrainedRun, load_run
@@ -48,9 +56,11 @@ from metaception.runs.training import train
 
 __all__ = [
     "ANIL",
+    "BOIL",
     "FOMAML",
     "IMAML",
     "MAML",
+    "NIL",
     "ArrayTasks",
     "Chunked",
     "CrossEntropy",
@@ -67,6 +77,7 @@ __all__ = [
     "GradientBased",
     "Head",
     "ImageSet",
+    "ImageTasks",
     "Implicit",
     "Info",
     "Initialisation",
@@ -76,14 +87,20 @@ __all__ = [
     "Learner",
     "Lines",
     "Mapping",
+    "Matching",
+    "MatchingNet",
     "MetaAlgorithm",
     "MetaGradient",
     "MetaSGD",
     "Model",
+    "Nearest",
+    "NearestNeighbour",
     "Oracle",
     "OutOfMemory",
     "PersistentES",
     "Pretrain",
+    "ProtoNet",
+    "Prototypes",
     "ProximalInitialisation",
     "RandomInitialisation",
     "Reptile",
@@ -112,10 +129,14 @@ __all__ = [
     "convolve",
     "count_parameters",
     "cross_entropy",
+    "dense_net",
     "evaluate",
     "load_run",
     "mean_squared_error",
     "mlp",
+    "pixels",
+    "resnet12",
+    "sequential",
     "train",
     "tune_rate",
     "unroll",

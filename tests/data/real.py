@@ -14,6 +14,7 @@ GET = {
     "omniglot/omniglot105_1bit.npz": "Omniglot's originals as packed bits, [1623, 20, 1379].",
     "omniglot/split_vinyals_train.txt": "the lists of Vinyals et al. (2016), alphabet/character/rotation a line.",
     "omniglot/split_maml1200_seed1_train.txt": "the lists of the split that stands in for MAML's own.",
+    "mini_imagenet/ravi_val.csv": "the list of Ravi and Larochelle (2017).",
     "mini_imagenet/mini84_q88_val.npz": "mini-ImageNet as packed JPEGs, under ImageNet's terms.",
 }
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import unicodedata
+from importlib import resources
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ from metaception.data.glyphs import load_glyphs
 
 TOOL = Path(__file__).parents[2] / "tools" / "glyphs.py"
 SUBSETS = ("train", "val", "test")
-CLASSES = {"train": 947, "val": 106, "test": 243}  # counted when the file was built
+CLASSES = {"train": 924, "val": 100, "test": 252}  # counted when the file was built
 
 
 def drawings(subset):
@@ -62,27 +63,34 @@ def test_drawings_of_a_class_differ(subset):
 
 
 def test_no_two_classes_are_the_same():
-    # Two halves of one class are 1.1 apart on average and 1.9 at most; the nearest two classes are 1.4 apart.
-    means = {subset: drawings(subset).mean(1) for subset in SUBSETS}
-    for i, first in enumerate(SUBSETS):
-        for second in SUBSETS[i:]:
-            apart = between(means[first], means[second]) + 9 * np.eye(len(means[first]), len(means[second])) * (
-                first == second
-            )
-            assert apart.min() > (1.2 if first == second else 1.7), (first, second)
+    # On the masters, where the same letter of two alphabets (A and Alpha) is at 0: drawings of one class differ by jitter,
+    # so that the distance of two classes' drawings says less. Of the shipped ones the nearest are at 0.25 (I and ǁ, of one
+    # subset) and 0.35 (of two); the bold Ǝ of Latin and of Lisu, a pair that an earlier builder missed, were at 0.16.
+    with resources.files("metaception.data").joinpath("glyphs.npz").open("rb") as file, np.load(file) as arrays:
+        masters = np.unpackbits(arrays["masters"], axis=-1).astype(np.float32)
+        subsets, styles = arrays["subsets"], arrays["styles"]
+    coarse = masters.reshape(-1, 12, 4, 12, 4).mean((2, 4)).reshape(-1, 144)
+    coarse /= np.linalg.norm(coarse, axis=1, keepdims=True)
+    apart = between(coarse, coarse)
+    label, subset = np.repeat(np.arange(len(styles)), styles), np.repeat(subsets, styles)
+    apart[label[:, None] == label] = np.inf
+    across = subset[:, None] != subset
+    assert apart.min() > 0.2
+    assert apart[across].min() > 0.3
 
 
 def test_same_on_every_machine():
-    # From the first build; a pixel may round the other way, a changed jitter or master does not pass.
-    expected = {"train": (0, 0), "val": (0, 0), "test": (0, 0)}
-    for subset, (mean, deviation) in expected.items():
+    # Mean and deviation of the first build (numpy 2.4, x86-64): a pixel may round the other way, a changed jitter or master
+    # does not pass.
+    expected = {"train": (35.4180, 81.9658), "val": (42.0083, 88.8984), "test": (38.1072, 84.8654)}
+    for subset, statistics in expected.items():
         images = load_glyphs(subset).images
-        np.testing.assert_allclose([images.mean(), images.std()], [mean, deviation], atol=1e-3)
+        np.testing.assert_allclose([images.mean(), images.std()], statistics, atol=1e-3)
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_nearest_neighbour_is_neither_hopeless_nor_perfect(subset):
-    # 5-way 1-shot, Euclidean distance on pixels; 64 to 66 % over 1,000 episodes, standard error of 300 about 0.6.
+    # 5-way 1-shot, Euclidean distance on pixels: 64.0, 65.5 and 67.2 % over 1,000 episodes, standard error of 300 about 0.6.
     images, rng, hits = drawings(subset), np.random.default_rng(0), []
     for _ in range(300):
         chosen = images[rng.choice(len(images), 5, replace=False)][:, rng.permutation(20)]
@@ -112,7 +120,7 @@ def test_builder_renders_the_shipped_masters(tool):
         points, styles = arrays["points"].tolist(), arrays["styles"].astype(int)
         masters = np.unpackbits(arrays["masters"], axis=-1).astype(bool)
     fonts, ends = tool.load_fonts(), np.cumsum(styles)
-    for character in "AЖჲش𝔄":
+    for character in "AЖᐂش𝔄":
         index = points.index(ord(character))
         drawn, _ = tool.render(character, fonts)
         shipped = masters[ends[index] - styles[index] : ends[index]]
@@ -126,3 +134,7 @@ def test_builder_sees_missing_glyphs_and_look_alikes(tool):
     latin, greek, cyrillic, other = (tool.render(character, fonts)[1] for character in "AΑАB")
     assert tool.distances(latin, greek).min() < 0.05 > tool.distances(latin, cyrillic).min()
     assert tool.distances(latin, other).min() > tool.DIFFERENT["across"]
+    apart = tool.separation([tool.render(character, fonts)[0] for character in "AΑB"])
+    assert abs(apart[0, 1]) < 0.01
+    assert apart[0, 2] > 0.2
+    assert tool.distinct(["train", "train", "test"], apart) == [0, 2]

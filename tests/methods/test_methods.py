@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import metaception as mc
-from metaception.learners.supervised import mean_squared_error
+from metaception.domains.regression.losses import mean_squared_error
 from metaception.methods.method import Method
 
 METHODS = {

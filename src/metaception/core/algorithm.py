@@ -53,6 +53,11 @@ class Info(NamedTuple):
     aux: dict[str, Float[Array, ""]]
 
 
+def itself(learner: Learner) -> Learner:
+    """The learner of training, where held-out tasks are learned by the same."""
+    return learner
+
+
 class MetaAlgorithm(eqx.Module):
     """WHAT (a learner), HOW (an estimator) and WHERE (tasks), with an outer update: one meta-learning algorithm.
 
@@ -64,6 +69,7 @@ class MetaAlgorithm(eqx.Module):
         meta_batch_size: tasks an outer step.
         mapping: how the estimator is mapped over the meta-batch.
         aggregate: per-task losses [tasks] -> the outer objective, a scalar; the mean for nearly all methods.
+        at_test: the learner -> what learns held-out tasks with the same meta-parameters; itself for nearly all methods.
 
     Examples:
         >>> import equinox as eqx, jax, jax.numpy as jnp, metaception as mc, optax
@@ -88,6 +94,12 @@ class MetaAlgorithm(eqx.Module):
     meta_batch_size: int = eqx.field(static=True)
     mapping: Mapping
     aggregate: Callable[[Float[Array, "tasks"]], Float[Array, ""]] = eqx.field(static=True, default=jnp.mean)
+    at_test: Callable[[Learner], Learner] = eqx.field(static=True, default=itself)
+
+    @property
+    def test_learner(self) -> Learner:
+        """What learns held-out tasks."""
+        return self.at_test(self.learner)
 
     def check(self) -> None:
         """Refuse, before any work, what would be silently wrong or cannot run.
@@ -187,11 +199,11 @@ class MetaAlgorithm(eqx.Module):
 
     def adapt(self, key: PRNGKeyArray, meta: Meta, data: Any) -> Adapted:
         """Learn one new task from its support data."""
-        return self.learner.adapt(key, meta, data)
+        return self.test_learner.adapt(key, meta, data)
 
     def predict(self, adapted: Adapted, inputs: Any) -> Any:
         """What the adapted learner does with new inputs."""
-        return self.learner.predict(adapted, inputs)
+        return self.test_learner.predict(adapted, inputs)
 
     def meta_gradient(self, key: PRNGKeyArray, meta: Meta, task: Task) -> Estimate:
         """The estimator's word on one task from a fresh estimator state: for analyses and tests."""

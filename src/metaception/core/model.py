@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
+
+Layer: TypeAlias = Callable[[Any, Any, int | None], Any]
+"""(the layer's parameters, x [n, ...], reference) -> [n', ...]: where a layer takes statistics of its batch, it takes those of
+the first `reference` rows, or of all for None."""
 
 
 class Model(eqx.Module):
@@ -17,6 +22,9 @@ class Model(eqx.Module):
     Args:
         init: `key -> parameters`, any pytree of arrays.
         apply: `(parameters, inputs [n, ...]) -> outputs [n, ...]`.
+        layers: for models that are a chain of layers, and whose parameters are a list of the layers' parameters: the layers.
+            `sequential` makes such a model.
+        readout: what the last layer sees of the output of the one before it.
 
     Examples:
         >>> import jax, jax.numpy as jnp, metaception as mc
@@ -27,6 +35,78 @@ class Model(eqx.Module):
 
     init: Callable[[PRNGKeyArray], PyTree] = eqx.field(static=True)
     apply: Callable[[PyTree, Any], Any] = eqx.field(static=True)
+    layers: tuple[Layer, ...] | None = eqx.field(static=True, default=None)
+    readout: Callable[[Any], Any] = eqx.field(static=True, default=lambda x: x)
+
+    def activations(self, parameters: PyTree, inputs: Any, reference: int | None = None) -> list[Any]:
+        """The output of every layer, the model's own last.
+
+        Args:
+            parameters: the model's parameters.
+            inputs: [n, ...].
+            reference: batch statistics are those of the first `reference` rows; of all for None.
+
+        Raises:
+            ValueError: for a model that does not tell its layers.
+        """
+        layers = self._known_layers()
+        outputs = []
+        for index, (layer, own) in enumerate(zip(layers, parameters, strict=True)):
+            seen = self.readout(inputs) if index == len(layers) - 1 else inputs
+            inputs = layer(own, seen, reference)
+            outputs.append(inputs)
+        return outputs
+
+    def features(self, parameters: PyTree, inputs: Any, reference: int | None = None) -> Any:
+        """What the last layer sees: [n, features].
+
+        The arguments are those of `activations`; the last layer's own parameters are not read, and may be left out (`body`).
+        """
+        body = self._known_layers()[:-1]
+        for layer, own in zip(body, parameters[: len(body)], strict=True):
+            inputs = layer(own, inputs, reference)
+        return self.readout(inputs)
+
+    def body(self, parameters: PyTree) -> PyTree:
+        """The parameters without the last layer's: what `features` needs of them."""
+        return parameters[: len(self._known_layers()) - 1]
+
+    def apply_after(self, parameters: PyTree, support: Any, inputs: Any) -> Any:
+        """The outputs [n, ...] for `inputs` with the batch statistics of `support` alone."""
+        if self.layers is None:
+            return self.apply(parameters, inputs)  # as far as anyone can tell, it takes no statistics of its batch
+        reference = support.shape[0]
+        return self.activations(parameters, jnp.concatenate([support, inputs]), reference)[-1][reference:]
+
+    def _known_layers(self) -> tuple[Layer, ...]:
+        if self.layers is None:
+            raise ValueError(
+                "this model does not tell its layers, which its activations, its features and batch statistics of the support "
+                "set alone are read from; make it with metaception.sequential, or take one of metaception's networks."
+            )
+        return self.layers
+
+
+def sequential(
+    init: Callable[[PRNGKeyArray], PyTree], layers: Sequence[Layer], *, readout: Callable[[Any], Any] = lambda x: x
+) -> Model:
+    """A model that is a chain of layers.
+
+    Args:
+        init: `key -> [the parameters of each layer]`.
+        layers: `(parameters, x, reference) -> x`, see `Layer`.
+        readout: what the last layer sees of the output of the one before it, for example the mean over all places.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> scale, shift = lambda w, x, reference: w * x, lambda b, x, reference: x + b
+        >>> model = mc.sequential(lambda key: [jnp.array(3.0), jnp.array(1.0)], [scale, shift])
+        >>> parameters = model.init(jax.random.key(0))
+        >>> [a.tolist() for a in model.activations(parameters, jnp.array([[2.0]]))]
+        [[[6.0]], [[7.0]]]
+    """
+    chain = Model(init, lambda parameters, inputs: inputs, tuple(layers), readout)
+    return Model(init, lambda parameters, inputs: chain.activations(parameters, inputs)[-1], chain.layers, readout)
 
 
 def as_model(model: Any, example: Any = None) -> Model:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from metaception.data.images import ImageSet
 from metaception.data.places import DataError, kept
@@ -89,17 +90,19 @@ def read_image(
 
 
 def decode_image(
-    file: str | Path | BinaryIO, name: str, size: tuple[int, int] | None = None, channels: int | None = None
+    content: str | Path | bytes, name: str, size: tuple[int, int] | None = None, channels: int | None = None
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """`read_image` of an open file, which messages call `name`."""
+    """`read_image` of a file, or of a file's bytes, which messages call `name`."""
     _check(size, channels)
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             # Pillow copies the image even where there is nothing to turn, which would take as long as decoding it.
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             array = _as_array(ImageOps.exif_transpose(image) if turned else image, size, channels)
     except Exception as error:  # decoders meet damaged files with exceptions of every kind
-        raise DataError(f"{name}: not an image that can be read ({error}); replace it or delete it.") from error
+        # That exception names the file, or an object in memory.
+        why = "of no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{name}: not an image that can be read ({why}); replace it or delete it.") from error
     return array.reshape(*array.shape[:2], -1)
 
 

@@ -27,7 +27,7 @@ def load_glyphs(subset: Literal["train", "val", "test"]) -> ImageSet:
     """Characters of many scripts, 28 × 28, ink high, 20 drawings a class; no script is in two subsets.
 
     A drawing is one of the character's font styles, turned, scaled, sheared, bent and shifted at random; always the same
-    20. Characters that look alike, in whichever script, are one class under the name of the first. `groups` are the scripts.
+    20. Of characters that look alike (A, Alpha; o, O, 0), in whichever script, the set has the first. `groups` are the scripts.
 
     Raises:
         ValueError: for another subset.
@@ -36,7 +36,7 @@ def load_glyphs(subset: Literal["train", "val", "test"]) -> ImageSet:
         >>> from metaception.data.glyphs import load_glyphs
         >>> test = load_glyphs("test")
         >>> test.images.shape[1:], set(test.counts.tolist()), test.classes[0]
-        ((28, 28, 1), {20}, 'Georgian/GEORGIAN CAPITAL LETTER AN')
+        ((28, 28, 1), {20}, 'Georgian/GEORGIAN CAPITAL LETTER GAN')
     """
     if subset not in SEEDS:
         raise ValueError(f"load_glyphs: there is no subset {subset!r}; expected 'train', 'val' or 'test'.")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +11,7 @@ from jaxtyping import UInt8
 
 from metaception.data.folders import decode_image, in_parallel, list_classes, read_classes
 from metaception.data.images import ImageSet
-from metaception.data.places import DataError, check_choice, check_counts, roots
+from metaception.data.places import DataError, check_choice, check_counts, read_arrays, roots
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 IMAGES = 600
@@ -113,7 +110,7 @@ def _from_packed(path: Path, subset: str) -> ImageSet:
 
     def fill(row: int) -> None:
         i = order[row]
-        jpeg = io.BytesIO(header + data[offset[i] : offset[i + 1]].tobytes())
+        jpeg = header + data[offset[i] : offset[i + 1]].tobytes()
         images[row] = decode_image(jpeg, f"{path}, image {i}", SIZE, 3)
 
     in_parallel(fill, range(len(order)))
@@ -123,20 +120,16 @@ def _from_packed(path: Path, subset: str) -> ImageSet:
 def _open_packed(path: Path) -> dict[str, Any]:
     """The arrays of a packed file, if they belong together."""
     names = ("header", "data", "offset", "label", "wnid")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in names}
-        offset, label, wnid = arrays["offset"], arrays["label"], arrays["wnid"]
-        fits = (
-            offset.shape == (len(label) + 1,)
-            and bool((np.diff(offset) > 0).all())
-            and offset[0] == 0
-            and offset[-1] == len(arrays["data"])
-            and label.max() < len(wnid)
-            and sorted(wnid.tolist()) == wnid.tolist()
-        )
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged, or not a packed mini-ImageNet ({error}); get it again.") from error
+    arrays = read_arrays(path, names, "Get it again.")
+    data, offset, label, wnid = (arrays[name] for name in names[1:])
+    fits = (
+        all(array.ndim == 1 for array in arrays.values())
+        and len(offset) == len(label) + 1
+        and bool((np.diff(offset) > 0).all())
+        and (offset[0], offset[-1]) == (0, len(data))
+        and label.max(initial=0) < len(wnid)
+        and sorted(wnid.tolist()) == wnid.tolist()
+    )
     if not fits:
         raise DataError(f"{path}: its arrays {', '.join(names)} do not belong together; get it again.")
     return arrays

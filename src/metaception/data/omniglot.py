@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ from PIL import Image
 from metaception.data.download import Progress, download
 from metaception.data.folders import decode_image
 from metaception.data.images import ImageSet
-from metaception.data.places import DataError, check_choice, check_counts, roots, write_atomically
+from metaception.data.places import DataError, check_choice, check_counts, read_arrays, roots, write_atomically
 
 DRAWERS = 20
 PACKED = "omniglot28.npz"
@@ -112,7 +111,7 @@ def omniglot_split(split: Literal["maml", "vinyals"] = "maml") -> dict[str, list
         >>> {subset: len(labels) for subset, labels in omniglot_split("vinyals").items()}
         {'train': 1028, 'val': 172, 'test': 423}
         >>> omniglot_split("maml")["val"][:2]
-        ['Angelic/character03', 'Angelic/character15']
+        ['Alphabet_of_the_Magi/character16', 'Angelic/character01']
     """
     labels = _labels()
     if split == "maml":
@@ -192,7 +191,7 @@ def _collect(files: dict[str, dict[str, Path | bytes]], found: Mapping[str, Path
 
 
 def _shrink(content: Path | bytes, name: str) -> UInt8[np.ndarray, "28 28"]:
-    image = decode_image(io.BytesIO(content) if isinstance(content, bytes) else content, name, channels=1)
+    image = decode_image(content, name, channels=1)
     if image.shape != (105, 105, 1):
         raise DataError(f"{name}: {image.shape[0]}×{image.shape[1]}; expected an original of 105×105.")
     # In the originals ink is 0. Turned over after resizing: rounding is not the same both ways.
@@ -213,12 +212,10 @@ def _pack(drawings: Drawings, file: BinaryIO) -> None:
 
 def _from_packed(path: Path) -> Drawings:
     remedy = "Delete it: it is made anew from the originals, which download=True gets."
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, names = arrays["images"], arrays["alphabet_names"][arrays["alphabet"]]
-            labels = [f"{name}/character{number:02d}" for name, number in zip(names, arrays["character"], strict=True)]
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged, or not a packed Omniglot ({error}). {remedy}") from error
+    arrays = read_arrays(path, ("images", "alphabet", "alphabet_names", "character"), remedy)
+    images, alphabets = arrays["images"], dict(enumerate(arrays["alphabet_names"].tolist()))
+    pairs = zip(arrays["alphabet"].tolist(), arrays["character"].tolist(), strict=False)
+    labels = [f"{alphabets.get(index, index)}/character{number:02d}" for index, number in pairs]
     if images.dtype != np.uint8 or images.shape != (len(labels), DRAWERS, 28, 28):
         raise DataError(
             f"{path}: images are {images.dtype} {images.shape}; expected uint8 [1623, 20, 28, 28]. {remedy}"
@@ -233,7 +230,8 @@ def _check(where: str, found: dict[str, int], remedy: str) -> None:
     strange = sorted(set(found) - set(_labels()))
     if strange:
         raise DataError(
-            f"Omniglot in {where}: {', '.join(strange[:3])} … ({len(strange):,}) is none of its characters. {remedy}"
+            f"Omniglot in {where}: {len(strange):,} of the characters found are none of Omniglot's: {', '.join(strange[:3])}. "
+            f"{remedy}"
         )
     check_counts(
         f"Omniglot in {where}", {label: found.get(label, 0) for label in _labels()}, len(_labels()), DRAWERS, remedy

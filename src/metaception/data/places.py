@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -78,6 +78,20 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def read_arrays(path: Path, names: Collection[str], remedy: str) -> dict[str, Any]:
+    """Arrays of an .npz file.
+
+    Raises:
+        DataError: where the file is damaged, or another one.
+    """
+    try:
+        # Opened here, for numpy leaves a file open that turns out to be no archive.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except Exception as error:  # a damaged header is met with exceptions of every kind
+        raise DataError(f"{path}: damaged, or without the arrays {', '.join(names)} ({error}). {remedy}") from error
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> bool:
     """Write a file that can be made again: a reader meets all of it or nothing.
 
@@ -130,7 +144,7 @@ def kept(
         images = np.load(path, mmap_mode="r", allow_pickle=False)
         if images.shape == shape and images.dtype == np.uint8:
             return images
-    except (OSError, ValueError, EOFError):  # none, or cut short
+    except Exception:  # none, or damaged: a damaged header is met with exceptions of every kind
         pass
     made = make()
     if write_atomically(path, lambda file: np.save(file, made)):

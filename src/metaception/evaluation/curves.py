@@ -184,7 +184,7 @@ def evaluate(
     keys = jax.random.split(stream_key(seed, stream), count)
     tasks = algorithm.tasks if tasks is None else as_tasks(tasks)
     mapping = for_evaluation(algorithm.mapping, count, algorithm.meta_batch_size)
-    curves = _curves(algorithm.learner, mapping, metas, tasks, keys=keys, steps=steps)
+    curves = _curves(algorithm.test_learner, mapping, metas, tasks, keys=keys, steps=steps)
     losses, measures = np.asarray(curves.pop("loss"), np.float64), jax.tree.map(np.asarray, curves)
     return Evaluation(losses, measures=measures)
 

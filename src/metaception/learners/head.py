@@ -9,10 +9,10 @@ import jax
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from metaception.core.learner import Adapted, Meta
+from metaception.core.learner import Meta
 from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Supervised
+from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
 
 
 def last_layer(parameters: PyTree) -> PyTree:
@@ -31,6 +31,11 @@ def last_layer(parameters: PyTree) -> PyTree:
             "example as [[weight, bias], [weight, bias]], or name the part that adapts: metaception.Head(…, part=…)."
         )
     return jax.tree.unflatten(jax.tree.structure(parameters), [path[:-1] == parent for path in paths])
+
+
+def all_but_the_last_layer(parameters: PyTree) -> PyTree:
+    """The opposite of `last_layer`: true for the body."""
+    return jax.tree.map(lambda adapts: not adapts, last_layer(parameters))
 
 
 class Head(Supervised):
@@ -57,6 +62,7 @@ class Head(Supervised):
     steps: int = eqx.field(static=True)
     optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
     batch_size: int | None = eqx.field(static=True, default=None)
+    statistics: Statistics = eqx.field(static=True, default="batch")
     part: Callable[[PyTree], PyTree] = eqx.field(static=True, default=last_layer)
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
@@ -69,10 +75,7 @@ class Head(Supervised):
         self, key: PRNGKeyArray, meta: Meta, parameters: PyTree, state: InnerState, data: Examples
     ) -> Float[Array, ""]:
         del key
-        return self.fit_loss(self._whole(meta, parameters), self.batch(state, data))
+        return self.fit_loss(self.whole(meta, parameters), self.batch(state, data))
 
-    def output(self, meta: Meta, state: InnerState) -> Adapted:
-        return self._whole(meta, state.parameters)
-
-    def _whole(self, meta: Meta, adapted: PyTree) -> PyTree:
-        return eqx.combine(adapted, eqx.filter(meta, self.part(meta), inverse=True))
+    def whole(self, meta: Meta, parameters: PyTree) -> PyTree:
+        return eqx.combine(parameters, eqx.filter(meta, self.part(meta), inverse=True))

@@ -6,10 +6,10 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from metaception.core.learner import Adapted, Initialising, Meta
+from metaception.core.learner import Initialising, Meta
 from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Supervised
+from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
 
 
 class Initialisation(Supervised, Initialising):
@@ -32,6 +32,7 @@ class Initialisation(Supervised, Initialising):
     steps: int = eqx.field(static=True)
     optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
     batch_size: int | None = eqx.field(static=True, default=None)
+    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         return self.model.init(key)
@@ -44,7 +45,3 @@ class Initialisation(Supervised, Initialising):
     ) -> Float[Array, ""]:
         del key, meta
         return self.fit_loss(parameters, self.batch(state, data))
-
-    def output(self, meta: Meta, state: InnerState) -> Adapted:
-        del meta
-        return state.parameters

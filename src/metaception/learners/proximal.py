@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from metaception.core.learner import Adapted, Initialising, Meta, Stationary
 from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Supervised
+from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
 
 
 class ProximalInitialisation(Supervised, Initialising, Stationary):
@@ -36,6 +36,7 @@ class ProximalInitialisation(Supervised, Initialising, Stationary):
     steps: int = eqx.field(static=True)
     optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
     batch_size: int | None = eqx.field(static=True, default=None)
+    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         return self.model.init(key)
@@ -48,10 +49,6 @@ class ProximalInitialisation(Supervised, Initialising, Stationary):
     ) -> Float[Array, ""]:
         del key
         return self._regularised(meta, parameters, self.batch(state, data))
-
-    def output(self, meta: Meta, state: InnerState) -> Adapted:
-        del meta
-        return state.parameters
 
     def optimality(self, meta: Meta, adapted: Adapted, data: Examples) -> Adapted:
         return jax.grad(lambda parameters: self._regularised(meta, parameters, data))(adapted)

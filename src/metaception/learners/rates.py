@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from metaception.core.learner import Adapted, Meta
+from metaception.core.learner import Meta
 from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Supervised
+from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
 
 
 class InitialisationAndRates(NamedTuple):
@@ -50,6 +50,7 @@ class LearnedRates(Supervised):
     steps: int = eqx.field(static=True)
     optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
     batch_size: int | None = eqx.field(static=True, default=None)
+    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         parameters = self.model.init(key)
@@ -69,7 +70,3 @@ class LearnedRates(Supervised):
     def rates(self, meta: InitialisationAndRates, updates: PyTree) -> PyTree:
         del updates
         return meta.rates
-
-    def output(self, meta: Meta, state: InnerState) -> Adapted:
-        del meta
-        return state.parameters

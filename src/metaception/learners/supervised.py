@@ -1,7 +1,7 @@
 """Learners that fit a model to a support set by steps along a gradient: what they share."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -14,6 +14,12 @@ from metaception.core.model import Model
 from metaception.core.task import Examples, Task
 
 Loss = Callable[[Any, Any], Float[Array, ""]]
+Statistics = Literal["batch", "support", "one"]
+"""What batch normalisation takes its statistics from where new inputs are predicted.
+
+`batch`: from these inputs together, so that a prediction depends on the others (transductive; the papers' image figures).
+`support`: from the support set alone. `one`: each input joins the support set, one at a time (Nichol et al. 2018).
+"""
 
 
 class InnerState(NamedTuple):
@@ -24,12 +30,49 @@ class InnerState(NamedTuple):
         optimizer: the inner optimiser's state.
         taken: inner steps taken.
         order: the order [shots] in which minibatches go through the support set; None where every step sees all of it.
+        support: the support inputs, where predictions read them (`statistics`); else None.
     """
 
     parameters: PyTree
     optimizer: PyTree
     taken: Int[Array, ""]
     order: Int[Array, "shots"] | None
+    support: Any = None
+
+
+class Conditioned(NamedTuple):
+    """An adapted model whose predictions read the support set beside its parameters.
+
+    Attributes:
+        parameters: the model's.
+        support: the support inputs [shots, ...].
+    """
+
+    parameters: PyTree
+    support: Any
+
+
+def judge(loss_function: Loss, predictions: Any, targets: Any) -> tuple[Float[Array, ""], Aux]:
+    """The loss of predictions, and what the loss function measures beside it."""
+    measures = getattr(loss_function, "measures", None)
+    return loss_function(predictions, targets), {} if measures is None else measures(predictions, targets)
+
+
+def apply_by(statistics: Statistics, apply: Callable[[Any, Any], Any], support: Any, inputs: Any) -> Any:
+    """Apply a network to new inputs [n, ...] by a policy of batch statistics.
+
+    Args:
+        statistics: the policy.
+        apply: (reference, inputs) -> outputs, a row for each input; batch statistics are those of `reference`, or of the
+            inputs themselves for None.
+        support: the support inputs; not read by `batch`.
+        inputs: the new inputs.
+    """
+    if statistics == "batch":
+        return apply(None, inputs)
+    if statistics == "support":
+        return apply(support, inputs)
+    return jax.vmap(lambda one: apply(None, jnp.concatenate([support, one[None]]))[-1])(inputs)
 
 
 class Supervised(Descending):
@@ -44,6 +87,7 @@ class Supervised(Descending):
         rate: what the inner optimiser's updates are multiplied with; the step size where the optimiser is `optax.sgd(1.0)`.
         steps: inner steps.
         batch_size: examples an inner step, in turn through the shuffled support set; None for all of it.
+        statistics: what batch normalisation takes its statistics from where the query set, or new inputs, are predicted.
     """
 
     model: eqx.AbstractVar[Model]
@@ -51,16 +95,31 @@ class Supervised(Descending):
     rate: eqx.AbstractVar[Float[Array, ""]]
     optimizer: eqx.AbstractVar[optax.GradientTransformation]
     batch_size: eqx.AbstractVar[int | None]
+    statistics: eqx.AbstractVar[Statistics]
 
     def loss(self, key: PRNGKeyArray, meta: Meta, adapted: Adapted, task: Task) -> tuple[Float[Array, ""], Aux]:
         del key, meta
-        predictions = self.model.apply(adapted, task.query.inputs)
-        measures = getattr(self.loss_function, "measures", None)
-        aux = {} if measures is None else measures(predictions, task.query.targets)
-        return self.loss_function(predictions, task.query.targets), aux
+        return judge(self.loss_function, self.predict(adapted, task.query.inputs), task.query.targets)
 
     def predict(self, adapted: Adapted, inputs: Any) -> Any:
-        return self.model.apply(adapted, inputs)
+        parameters, support = (adapted, None) if self.statistics == "batch" else adapted
+
+        def apply(reference: Any, inputs: Any) -> Any:
+            if reference is None:
+                return self.model.apply(parameters, inputs)
+            return self.model.apply_after(parameters, reference, inputs)
+
+        return apply_by(self.statistics, apply, support, inputs)
+
+    @final
+    def output(self, meta: Meta, state: InnerState) -> Adapted:
+        parameters = self.whole(meta, state.parameters)
+        return parameters if self.statistics == "batch" else Conditioned(parameters, state.support)
+
+    def whole(self, meta: Meta, parameters: PyTree) -> PyTree:
+        """The model's parameters, of which the inner loop may adapt a part."""
+        del meta
+        return parameters
 
     def parameters(self, state: InnerState) -> PyTree:
         return state.parameters
@@ -72,7 +131,8 @@ class Supervised(Descending):
     def start(self, key: PRNGKeyArray, parameters: PyTree, data: Examples) -> InnerState:
         """The inner state before the first step from `parameters`."""
         order = None if self.batch_size is None else jax.random.permutation(key, data.inputs.shape[0])
-        return InnerState(parameters, self.optimizer.init(parameters), jnp.zeros((), jnp.int32), order)
+        support = None if self.statistics == "batch" else data.inputs
+        return InnerState(parameters, self.optimizer.init(parameters), jnp.zeros((), jnp.int32), order, support)
 
     def batch(self, state: InnerState, data: Examples) -> Examples:
         """The examples of the next inner step."""
@@ -90,7 +150,8 @@ class Supervised(Descending):
     def inner_update(self, meta: Meta, state: InnerState, gradient: PyTree) -> InnerState:
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.parameters)
         scaled = jax.tree.map(lambda rate, u: rate * u, self.rates(meta, updates), updates)
-        return InnerState(optax.apply_updates(state.parameters, scaled), optimizer, state.taken + 1, state.order)
+        parameters = optax.apply_updates(state.parameters, scaled)
+        return state._replace(parameters=parameters, optimizer=optimizer, taken=state.taken + 1)
 
     def rates(self, meta: Meta, updates: PyTree) -> PyTree:
         """What each update is multiplied with."""

@@ -76,6 +76,11 @@ class Method(ABC):
     def estimator(self) -> MetaGradient:
         """HOW the meta-gradient is estimated."""
 
+    @staticmethod
+    def test_learner(learner: Learner) -> Learner:
+        """What learns held-out tasks, made of the learner of training: itself for nearly all methods."""
+        return learner
+
     def outer(self, steps: int) -> optax.GradientTransformation:
         """The outer optimiser of a training run of `steps` outer steps."""
         return optax.adam(self.schedule(steps))
@@ -140,7 +145,9 @@ class Method(ABC):
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
         updates = self.outer(steps) if outer is None else outer
-        algorithm = MetaAlgorithm(learner, self.estimator(), tasks, updates, self.meta_batch_size, mapping)
+        algorithm = MetaAlgorithm(
+            learner, self.estimator(), tasks, updates, self.meta_batch_size, mapping, at_test=self.test_learner
+        )
         try:
             algorithm.check()
         except TypeError:

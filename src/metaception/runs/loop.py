@@ -136,7 +136,7 @@ class Loop:
                     curve = jnp.where(jnp.isnan(curve), jnp.inf, curve)
                     return curve[0], curve[-1]
 
-                each_task = few(judge, (algorithm.learner, validation, meta), keys)
+                each_task = few(judge, (algorithm.test_learner, validation, meta), keys)
                 before, after = jax.tree.map(jnp.mean, each_task)
                 new = Best(meta, after.astype(best.loss.dtype), step)
                 best = jax.tree.map(lambda n, b: jnp.where(after < best.loss, n, b), new, best)

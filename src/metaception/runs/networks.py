@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 from metaception.core.model import Model
-from metaception.domains.classification.networks import Downsampling, Normalisation, Readout, conv_net
+from metaception.domains.classification.networks import (
+    Downsampling,
+    Normalisation,
+    Readout,
+    conv_net,
+    dense_net,
+    pixels,
+)
+from metaception.domains.classification.resnet import resnet12
 from metaception.domains.regression.networks import Activation, Initialiser, mlp
 
 
@@ -67,5 +76,51 @@ class Convolutional(Network):
         )
 
 
-NETWORKS: dict[str, type[Network]] = {"perceptron": Perceptron, "convolutional": Convolutional}
+@dataclass(frozen=True)
+class Dense(Network):
+    """A perceptron on pixels with batch normalisation: the papers' network without convolutions.
+
+    Attributes:
+        widths: units of each hidden layer.
+        normalisation: batch (as in Convolutional) or none.
+    """
+
+    widths: tuple[int, ...] = (256, 128, 64, 64)
+    normalisation: Literal["batch", "none"] = "batch"
+
+    def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
+        return dense_net(inputs, outputs, widths=self.widths, normalisation=self.normalisation)
+
+
+@dataclass(frozen=True)
+class ResNet(Network):
+    """ResNet-12.
+
+    Attributes:
+        widths: filters of each of the blocks.
+        normalisation: as in Convolutional.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    normalisation: Normalisation = "batch"
+
+    def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
+        return resnet12(inputs, outputs, widths=self.widths, normalisation=self.normalisation)
+
+
+@dataclass(frozen=True)
+class Pixels(Network):
+    """No network: the features of an image are its pixels; then one linear layer."""
+
+    def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
+        return pixels(inputs, outputs)
+
+
+NETWORKS: dict[str, type[Network]] = {
+    "perceptron": Perceptron,
+    "convolutional": Convolutional,
+    "dense": Dense,
+    "resnet": ResNet,
+    "pixels": Pixels,
+}
 """The networks by the names that configurations have for them."""

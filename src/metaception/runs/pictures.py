@@ -63,7 +63,7 @@ def adaptation(run: TrainedRun, preset: Preset) -> Figure:
         task, truth = tasks.sample(key), clean.sample(key).query
         x = np.asarray(truth.inputs)[:, 0]
         axis.plot(x, np.asarray(truth.targets)[:, 0], color="black", linestyle="--", linewidth=1.2, label="true curve")
-        for step, y in _predictions(algorithm.learner, run.meta(), task).items():
+        for step, y in _predictions(algorithm.test_learner, run.meta(), task).items():
             label = "before adaptation" if step == 0 else f"after {step} step{'s' * (step > 1)}"
             axis.plot(x, np.asarray(y)[:, 0], color=_COLOURS[step], linewidth=1.8, label=label)
         support = task.support
@@ -80,7 +80,7 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
     shots, queries = preset.test.test_shots[-1], max(preset.test.test_queries, 3)
     tasks = preset.tasks.test_tasks(shots, queries)
     task = tasks.sample(stream_key(preset.test.test_seed, "test"))
-    logits = _after(run.algorithm.learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
+    logits = _after(run.algorithm.test_learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
     chances = np.asarray(jax.nn.softmax(logits))
     ways = chances.shape[1]
     shown_shots, shown_queries = min(shots, 5), min(queries, 8)

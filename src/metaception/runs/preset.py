@@ -15,12 +15,17 @@ from metaception.core.task import TaskDistribution
 from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.methods.anil import ANIL
+from metaception.methods.boil import BOIL
 from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
+from metaception.methods.nearest import NearestNeighbour
+from metaception.methods.nil import NIL
+from metaception.methods.protonet import ProtoNet
 from metaception.methods.references import LIBRARY
 from metaception.methods.reptile import Reptile
 from metaception.runs.errors import UsageError
@@ -97,8 +102,8 @@ class Preset:
         """
         tasks = self.tasks.train_tasks() if data else self.tasks.shapes()
         task = jax.eval_shape(tasks.sample, jax.random.key(0))
-        ways = getattr(self.tasks, "ways", None)
-        outputs = task.support.targets.shape[-1] if ways is None else ways
+        classes = getattr(self.tasks, "outputs", None)
+        outputs = task.support.targets.shape[-1] if classes is None else classes
         model = self.network.build(task.support.inputs.shape[1:], outputs)
         return self.method.build(model, tasks, loss=self.tasks.loss, steps=self.steps)
 
@@ -116,7 +121,10 @@ class Preset:
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (MAML, FOMAML, Reptile, MetaSGD, ANIL, IMAML, Pretrain, Oracle, RandomInitialisation)
+    for method in (
+        *(MAML, FOMAML, Reptile, MetaSGD, ANIL, BOIL, NIL, IMAML, ProtoNet, MatchingNet),
+        *(Pretrain, Oracle, RandomInitialisation, NearestNeighbour),
+    )
 }
 FAMILIES: dict[str, type[Family]] = {
     "images": ImageTasks,

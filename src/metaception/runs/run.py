@@ -123,7 +123,7 @@ class TrainedRun:
             raise UsageError(
                 f"adapt: {inputs.shape[0]} inputs but {targets.shape[0]} targets; every input needs its target."
             )
-        learner, meta = self.algorithm.learner, self.meta(which, index)
+        learner, meta = self.algorithm.test_learner, self.meta(which, index)
         key, data = stream_key(0, "test"), Examples(inputs, targets)
         if steps is not None and (steps < 0 or not isinstance(learner, Iterative)):
             can = (

@@ -101,7 +101,7 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
 
 def tested_on(preset: Preset) -> dict[str, Any]:
     """The settings that say which tasks a test draws from, as plain values."""
-    varied = ("shots", "queries", "validation_queries", "exclusive")
+    varied = ("train_ways", "shots", "queries", "validation_queries", "exclusive")
     settings = {name: value for name, value in dataclasses.asdict(preset.tasks).items() if name not in varied}  # type: ignore[call-overload]
     return {**settings, "grid": True} if "grid" in settings else settings
 

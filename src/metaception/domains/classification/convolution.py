@@ -81,7 +81,7 @@ def _to_images(outputs: Array, kernel: Array, stride: int, size: tuple[int, ...]
     """
     (top, _), (left, _) = _padding(size, window, stride)
     high, wide = (-(-(before + length) // stride) for before, length in ((top, size[0]), (left, size[1])))
-    n, channels, filters = outputs.shape[0], kernel.shape[2], kernel.shape[3]
+    n, channels, _filters = outputs.shape[0], kernel.shape[2], kernel.shape[3]
     rows = []
     for row in range(stride):
         columns = []

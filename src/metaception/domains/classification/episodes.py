@@ -79,15 +79,16 @@ class Episodes(TaskDistribution):
         total = len(images.classes) * (QUARTERS if rotations else 1)
         if total < ways:
             raise ValueError(
-                f"Episodes: {images.name} has {total} classes, rotations included, and an episode wants {ways}; take fewer ways."
+                f"Episodes: {images.name} has {total} classes, rotations included, and an episode wants {ways}; take fewer "
+                "ways."
             )
         few = [label for label, count in zip(images.classes, images.counts, strict=True) if count < high + queries]
         if few:
             least = int(images.counts.min())
             raise ValueError(
-                f"Episodes: {len(few)} of {len(images.classes)} classes of {images.name} have fewer than the {high} + {queries} "
-                f"images that an episode takes of a class ({few[0]!r} among them; the smallest has {least}); take fewer shots "
-                "or queries, or leave those classes out."
+                f"Episodes: {len(few)} of {len(images.classes)} classes of {images.name} have fewer than the {high} + "
+                f"{queries} images that an episode takes of a class ({few[0]!r} among them; the smallest has {least}); take "
+                "fewer shots or queries, or leave those classes out."
             )
         height, width = images.images.shape[1:3]
         if rotations and height != width:

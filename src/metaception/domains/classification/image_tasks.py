@@ -22,6 +22,7 @@ class ImageTasks(Family):
         images: the set: glyphs (comes with the package), omniglot, mini_imagenet or cifar_fs.
         split: which of the set's splits; the first of `metaception.data.sets.SETS` unless given.
         ways: classes an episode.
+        train_ways: the same in training, where it is to differ; the model then has as many outputs as the larger of the two.
         shots: support images a class.
         queries: query images a class, in training.
         validation_queries: the same in validation, so that the choice of the best meta-parameters rests on more of them.
@@ -41,6 +42,7 @@ class ImageTasks(Family):
     images: Literal["glyphs", "omniglot", "mini_imagenet", "cifar_fs"] = "glyphs"
     split: str | None = None
     ways: int = 5
+    train_ways: int | None = None
     shots: int = 1
     queries: int = 1
     validation_queries: int = 5
@@ -59,7 +61,7 @@ class ImageTasks(Family):
             )
 
     def train_tasks(self) -> Episodes:
-        return self._episodes("train", self.shots, self.queries, exclusive=self.exclusive)
+        return self._episodes("train", self.shots, self.queries, ways=self.train_ways, exclusive=self.exclusive)
 
     def validation_tasks(self) -> Episodes:
         return self._episodes("val", self.shots, self.validation_queries)
@@ -69,10 +71,10 @@ class ImageTasks(Family):
 
     def shapes(self) -> Episodes:
         height, width, channels = SETS[self.images].shape
-        each = self.shots + self.queries
-        blank = np.zeros((self.ways * each, height, width, channels), np.uint8)
-        names = tuple(str(index) for index in range(self.ways))
-        return self._of(ImageSet("blank", blank, np.full(self.ways, each), names), self.shots, self.queries)
+        each, ways = self.shots + self.queries, self.train_ways or self.ways
+        blank = np.zeros((ways * each, height, width, channels), np.uint8)
+        names = tuple(str(index) for index in range(ways))
+        return self._of(ImageSet("blank", blank, np.full(ways, each), names), self.shots, self.queries, ways=ways)
 
     def citations(self) -> tuple[str, ...]:
         return SETS[self.images].citations
@@ -81,10 +83,25 @@ class ImageTasks(Family):
     def loss(self) -> Any:
         return cross_entropy
 
-    def _episodes(self, subset: Subset, shots: int, queries: int, *, exclusive: bool = True) -> Episodes:
-        return self._of(load_images(self.images, subset, split=self.split), shots, queries, exclusive=exclusive)
+    @property
+    def outputs(self) -> int:
+        """The most classes that an episode may have."""
+        return max(self.ways, self.train_ways or 0)
 
-    def _of(self, images: ImageSet, shots: int, queries: int, *, exclusive: bool = True) -> Episodes:
+    def _episodes(
+        self, subset: Subset, shots: int, queries: int, *, ways: int | None = None, exclusive: bool = True
+    ) -> Episodes:
+        images = load_images(self.images, subset, split=self.split)
+        return self._of(images, shots, queries, ways=ways, exclusive=exclusive)
+
+    def _of(
+        self, images: ImageSet, shots: int, queries: int, *, ways: int | None = None, exclusive: bool = True
+    ) -> Episodes:
         return Episodes(
-            images, ways=self.ways, shots=shots, queries=queries, rotations=self.rotations, exclusive=exclusive
+            images,
+            ways=ways or self.ways,
+            shots=shots,
+            queries=queries,
+            rotations=self.rotations,
+            exclusive=exclusive,
         )

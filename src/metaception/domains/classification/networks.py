@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from metaception.core.model import Model
+from metaception.core.model import Model, sequential
 from metaception.domains.classification.convolution import convolve
 
 Normalisation = Literal["batch", "group", "layer", "none"]
@@ -19,6 +20,10 @@ Readout = Literal["mean", "flatten"]
 Parameters = list[dict[str, Any]]
 EPSILON = 1e-3
 """What is added to a variance before its root, as in the released code of MAML."""
+
+
+GROUPS = 8
+"""Groups of channels in group normalisation."""
 
 
 def conv_net(
@@ -57,31 +62,44 @@ def conv_net(
     Examples:
         >>> import metaception as mc
         >>> mc.count_parameters(mc.conv_net((28, 28, 1), 5))
-        112261
+        112005
     """
-    for name, value, known in (
-        ("downsampling", downsampling, get_args(Downsampling)),
-        ("normalisation", normalisation, get_args(Normalisation)),
-        ("readout", readout, get_args(Readout)),
-    ):
-        if value not in known:
-            raise ValueError(f"conv_net: {name}={value!r}; expected one of {', '.join(known)}.")
-    if len(image) != 3 or min(*image, ways, filters, blocks) < 1:
-        raise ValueError(
-            f"conv_net: image={tuple(image)}, ways={ways}, filters={filters}, blocks={blocks}; expected (height, width, "
-            "channels) and numbers of 1 or more."
-        )
-    if normalisation == "group" and filters % GROUPS:
-        raise ValueError(f"conv_net: {filters} filters do not split into {GROUPS} groups; take a multiple of {GROUPS}.")
-    if downsampling == "max_pool" and min(image[:2]) < 2**blocks:
-        raise ValueError(
-            f"conv_net: {blocks} halvings leave nothing of an image of {image[0]}×{image[1]}; take fewer blocks or larger images."
-        )
-    return _conv_net(tuple(image), ways, filters, blocks, downsampling, normalisation, readout)
+    for name, value, known in (("downsampling", downsampling, Downsampling), ("readout", readout, Readout)):
+        if value not in get_args(known):
+            raise ValueError(f"conv_net: {name}={value!r}; expected one of {', '.join(get_args(known))}.")
+    halvings = blocks if downsampling == "max_pool" else 0
+    check_image("conv_net", image, ways, halvings=halvings, filters=(filters,), normalisation=normalisation)
+    if blocks < 1:
+        raise ValueError(f"conv_net: blocks={blocks}; expected 1 or more.")
+    return _conv_net(tuple(image), ways, filters, blocks, downsampling=downsampling, by=normalisation, readout=readout)
 
 
-GROUPS = 8
-"""Groups of channels in group normalisation."""
+def check_image(
+    network: str, image: Sequence[int], ways: int, *, halvings: int, filters: Sequence[int], normalisation: str
+) -> None:
+    """Refuse what no network can be made for.
+
+    Raises:
+        ValueError: for sizes below one, an unknown normalisation, filters that do not split into its groups, or images that so
+            many halvings would shrink to nothing.
+    """
+    if len(image) != 3 or min(*image, ways, *filters) < 1:
+        raise ValueError(
+            f"{network}: image={tuple(image)}, ways={ways}, filters={tuple(filters)}; expected (height, width, channels) and "
+            "numbers of 1 or more."
+        )
+    if normalisation not in get_args(Normalisation):
+        raise ValueError(
+            f"{network}: normalisation={normalisation!r}; expected one of {', '.join(get_args(Normalisation))}."
+        )
+    odd = [number for number in filters if number % GROUPS]
+    if normalisation == "group" and odd:
+        raise ValueError(f"{network}: {odd[0]} filters do not split into {GROUPS} groups; take a multiple of {GROUPS}.")
+    if min(image[:2]) < 2**halvings:
+        raise ValueError(
+            f"{network}: {halvings} halvings leave nothing of an image of {image[0]}×{image[1]}; take fewer blocks or larger "
+            "images."
+        )
 
 
 @cache
@@ -90,8 +108,9 @@ def _conv_net(
     ways: int,
     filters: int,
     blocks: int,
+    *,
     downsampling: Downsampling,
-    normalisation: Normalisation,
+    by: Normalisation,
     readout: Readout,
 ) -> Model:
     def halved(size: int) -> int:
@@ -104,7 +123,7 @@ def _conv_net(
     def block_init(key: PRNGKeyArray, channels: int) -> dict[str, Array]:
         # Glorot's uniform initialisation, as in the released code.
         kernel = jax.nn.initializers.glorot_uniform()(key, (3, 3, channels, filters))
-        if normalisation == "none":
+        if by == "none":
             return {"bias": jnp.zeros(filters), "kernel": kernel}
         return {"kernel": kernel, "scale": jnp.ones(filters), "shift": jnp.zeros(filters)}
 
@@ -114,35 +133,150 @@ def _conv_net(
         spread = 1.0 if readout == "mean" else features**-0.5
         return [*layers, {"bias": jnp.zeros(ways), "weight": spread * jax.random.normal(key_last, (features, ways))}]
 
-    def apply(parameters: Parameters, images: Float[Array, "n height width channels"]) -> Float[Array, "n ways"]:
-        for layer in parameters[:-1]:
-            x = convolve(images, layer["kernel"], stride=2 if downsampling == "stride" else 1)
-            x = (
-                x + layer["bias"]
-                if normalisation == "none"
-                else normalise(x, normalisation) * layer["scale"] + layer["shift"]
-            )
-            images = jax.nn.relu(x if downsampling == "stride" else max_pool(x))
-        seen = jnp.mean(images, axis=(1, 2)) if readout == "mean" else images.reshape(images.shape[0], -1)
-        return seen @ parameters[-1]["weight"] + parameters[-1]["bias"]
+    def block(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n ..."]:
+        x = convolve(x, layer["kernel"], stride=2 if downsampling == "stride" else 1)
+        x = x + layer["bias"] if by == "none" else normalise(x, by, reference) * layer["scale"] + layer["shift"]
+        return jax.nn.relu(x if downsampling == "stride" else max_pool(x))
 
-    return Model(init, apply)
+    def read(x: Float[Array, "n height width channels"]) -> Float[Array, "n features"]:
+        return jnp.mean(x, axis=(1, 2)) if readout == "mean" else x.reshape(x.shape[0], -1)
+
+    return sequential(init, [block] * blocks + [linear], readout=read)
 
 
-def normalise(x: Float[Array, "n ... channels"], by: Normalisation) -> Float[Array, "n ... channels"]:
-    """Zero mean and unit variance of each channel over the `batch`, or of each image's `group`s of channels (`layer`: one)."""
+def dense_net(
+    image: Sequence[int],
+    ways: int,
+    *,
+    widths: Sequence[int] = (256, 128, 64, 64),
+    normalisation: Literal["batch", "none"] = "batch",
+) -> Model:
+    """A perceptron on pixels: linear layers, each with batch normalisation and ReLU; then one linear layer.
+
+    The defaults are the network "without convolutions" of Finn et al. 2017, section 5.2, which is that of Santoro et al. 2016.
+
+    Args:
+        image: (height, width, channels).
+        ways: outputs.
+        widths: units of each hidden layer.
+        normalisation: of the hidden layers, as in `conv_net`.
+
+    Returns:
+        A model whose parameters are a list of layers: {"weight" [in, out], "scale", "shift" [out]} a hidden layer (without
+        normalisation "bias" for the last two), then {"weight", "bias"}.
+
+    Raises:
+        ValueError: for sizes below one or an unknown normalisation.
+
+    Examples:
+        >>> import metaception as mc
+        >>> mc.count_parameters(mc.dense_net((28, 28, 1), 5))
+        247109
+    """
+    check_image("dense_net", image, ways, halvings=0, filters=widths, normalisation=normalisation)
+    if normalisation not in ("batch", "none"):
+        raise ValueError(f"dense_net: normalisation={normalisation!r}; expected batch or none.")
+    return _dense_net(tuple(image), ways, tuple(widths), normalisation)
+
+
+@cache
+def _dense_net(image: tuple[int, ...], ways: int, widths: tuple[int, ...], by: Literal["batch", "none"]) -> Model:
+    sizes = [image[0] * image[1] * image[2], *widths]
+
+    def layer_init(key: PRNGKeyArray, rows: int, columns: int) -> dict[str, Array]:
+        weight = jax.nn.initializers.he_normal()(key, (rows, columns))
+        if by == "none":
+            return {"bias": jnp.zeros(columns), "weight": weight}
+        return {"scale": jnp.ones(columns), "shift": jnp.zeros(columns), "weight": weight}
+
+    def init(key: PRNGKeyArray) -> Parameters:
+        *keys, key_last = jax.random.split(key, len(sizes))
+        layers = [layer_init(k, *pair) for k, pair in zip(keys, pairwise(sizes), strict=True)]
+        weight = sizes[-1] ** -0.5 * jax.random.normal(key_last, (sizes[-1], ways))
+        return [*layers, {"bias": jnp.zeros(ways), "weight": weight}]
+
+    def hidden(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n out"]:
+        x = x.reshape(x.shape[0], -1) @ layer["weight"]
+        x = x + layer["bias"] if by == "none" else normalise(x, by, reference) * layer["scale"] + layer["shift"]
+        return jax.nn.relu(x)
+
+    return sequential(init, [hidden] * len(widths) + [linear])
+
+
+def pixels(image: Sequence[int], ways: int) -> Model:
+    """No network: the features are the pixels, all times one number; then one linear layer.
+
+    For methods that compare features it is the baseline without an embedding; for those that fit, softmax regression.
+
+    Args:
+        image: (height, width, channels).
+        ways: outputs.
+
+    Returns:
+        A model whose parameters are a list of layers: {"scale" []}, 1 at first, then {"weight" [pixels, ways], "bias" [ways]},
+        zero at first.
+
+    Raises:
+        ValueError: for sizes below one.
+
+    Examples:
+        >>> import metaception as mc
+        >>> mc.count_parameters(mc.pixels((28, 28, 1), 5))  # 1 + 784 · 5 + 5
+        3926
+    """
+    if len(image) != 3 or min(*image, ways) < 1:
+        raise ValueError(
+            f"pixels: image={tuple(image)}, ways={ways}; expected (height, width, channels) and numbers of 1 or more."
+        )
+    return _pixels(tuple(image), ways)
+
+
+@cache
+def _pixels(image: tuple[int, ...], ways: int) -> Model:
+    height, width, channels = image
+
+    def init(key: PRNGKeyArray) -> Parameters:
+        del key
+        return [
+            {"scale": jnp.ones(())},
+            {"bias": jnp.zeros(ways), "weight": jnp.zeros((height * width * channels, ways))},
+        ]
+
+    def scaled(layer: dict[str, Array], x: Float[Array, "n height width channels"], reference: int | None) -> Array:
+        del reference
+        return layer["scale"] * x
+
+    return sequential(init, [scaled, linear], readout=lambda x: x.reshape(x.shape[0], -1))
+
+
+def linear(layer: dict[str, Array], x: Float[Array, "n features"], reference: int | None) -> Float[Array, "n outputs"]:
+    """x · weight + bias."""
+    del reference
+    return x @ layer["weight"] + layer["bias"]
+
+
+def normalise(
+    x: Float[Array, "n ... channels"], by: Normalisation, reference: int | None = None
+) -> Float[Array, "n ... channels"]:
+    """Zero mean and unit variance of each channel over the `batch`, or of each image's `group`s of channels (`layer`: one).
+
+    Args:
+        x: [n, ..., channels].
+        by: over what.
+        reference: the batch's statistics are those of its first `reference` rows; of all for None.
+    """
     if by == "batch":
-        axes = tuple(range(x.ndim - 1))
-        return _standard(x, axes)
+        seen = x if reference is None else x[:reference]
+        return _standard(x, seen, tuple(range(x.ndim - 1)))
     groups = GROUPS if by == "group" else 1
     grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-    return _standard(grouped, (*range(1, x.ndim - 1), x.ndim)).reshape(x.shape)
+    return _standard(grouped, grouped, (*range(1, x.ndim - 1), x.ndim)).reshape(x.shape)
 
 
-def _standard(x: Array, axes: tuple[int, ...]) -> Array:
-    mean = jnp.mean(x, axes, keepdims=True)
-    centred = x - mean
-    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axes, keepdims=True) + EPSILON)
+def _standard(x: Array, seen: Array, axes: tuple[int, ...]) -> Array:
+    mean = jnp.mean(seen, axes, keepdims=True)
+    variance = jnp.mean((seen - mean) ** 2, axes, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + EPSILON)
 
 
 def max_pool(x: Float[Array, "n height width channels"]) -> Float[Array, "n half_height half_width channels"]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from metaception.core.model import Model
+from metaception.core.model import Model, sequential
 
 Activation = Literal["relu", "tanh", "softplus"]
 Initialiser = Literal["truncated_normal", "he"]
@@ -87,9 +87,11 @@ def _mlp(sizes: tuple[int, ...], activation: Activation, initialiser: Initialise
             for index, (k, rows, columns) in enumerate(zip(keys, sizes[:-1], sizes[1:], strict=True))
         ]
 
-    def apply(parameters: list[dict[str, Any]], x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
-        for weights in parameters[:-1]:
-            x = nonlinear(x @ weights["weight"] + weights["bias"])
-        return x @ parameters[-1]["weight"] + parameters[-1]["bias"]
+    def linear(weights: dict[str, Any], x: Float[Array, "n in"], reference: int | None) -> Float[Array, "n out"]:
+        del reference
+        return x @ weights["weight"] + weights["bias"]
 
-    return Model(init, apply)
+    def hidden(weights: dict[str, Any], x: Float[Array, "n in"], reference: int | None) -> Float[Array, "n out"]:
+        return nonlinear(linear(weights, x, reference))
+
+    return sequential(init, [hidden] * (len(sizes) - 2) + [linear])
