@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from work import Implementation, Workload, load
+from work import Implementation
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Figures:
 class Worker:
     """An implementation in a process of its own, on one core or on all, which does one thing at a time when told to."""
 
-    def __init__(self, name: str, workload: Workload, threads: int):
+    def __init__(self, name: str, workload: Any, threads: int):
         context = multiprocessing.get_context("spawn")
         self.name, self.steps = name, 1
         self._connection, theirs = context.Pipe()
@@ -94,7 +94,7 @@ class Worker:
         self.steps = max(1, round(self.steps * seconds / taken))
 
 
-def measure(names: Sequence[str], workload: Workload, threads: int, effort: Effort) -> dict[str, Figures]:
+def measure(names: Sequence[str], workload: Any, threads: int, effort: Effort) -> dict[str, Figures]:
     """Measure implementations side by side; before that, check that all peers have the meta-gradient of the first.
 
     Raises:
@@ -139,13 +139,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serve(connection: Connection, name: str, workload: Workload, threads: int) -> None:
+def _serve(connection: Connection, name: str, workload: Any, threads: int) -> None:
     # Before anything counts the cores.
     if threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
-        implementation = load(name, workload)
+        implementation = workload.load(name)
         connection.send(None)
         while True:
             what, arguments = connection.recv()

@@ -37,12 +37,12 @@ class Ours(Implementation):
     """All outer steps in one compiled loop, as the training loop has them."""
 
     def __init__(self, name: str, workload: Workload):
-        self.algorithm = algorithm(name, workload)
+        self.algorithm = self.build(name, workload)
         self.workload = workload
         # Adam and the counters start from zeros; drawing parameters only to replace them would be compiled for nothing.
         shapes = jax.eval_shape(self.algorithm.init, jax.random.key(0))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        self.state = zeros._replace(meta=self._tree(work.parameters(workload)))
+        self.state = zeros._replace(meta=self.tree(workload.parameters()))
         self.key = jax.random.key(1)
 
         def steps(state: mc.State, key: Any, count: Any) -> mc.State:
@@ -56,16 +56,20 @@ class Ours(Implementation):
         self.run(1)
         self.compile_s = time.perf_counter() - start
 
+    def build(self, name: str, workload: Any) -> mc.MetaAlgorithm:
+        """The algorithm behind a name."""
+        return algorithm(name, workload)
+
     def run(self, steps: int) -> None:
         self.state = jax.block_until_ready(self.steps(self.state, self.key, np.int32(steps)))
 
     def meta_gradient(self, batch: Batch) -> Parameters:
-        """The mean meta-gradient on a given meta-batch, at `parameters(workload)`: what the peers are checked against."""
+        """The mean meta-gradient on a given meta-batch, at `workload.parameters()`: what the peers are checked against."""
         support_x, support_y, query_x, query_y = map(jnp.asarray, batch)
         tasks = mc.Task(mc.Examples(support_x, support_y), mc.Examples(query_x, query_y))
-        meta, key = self._tree(work.parameters(self.workload)), jax.random.key(0)
+        meta, key = self.tree(self.workload.parameters()), jax.random.key(0)
         estimates = jax.jit(jax.vmap(lambda task: self.algorithm.meta_gradient(key, meta, task)))(tasks)
-        return self._list(jax.tree.map(lambda g: g.mean(0), estimates.gradient))
+        return self.flat(jax.tree.map(lambda g: g.mean(0), estimates.gradient))
 
     def estimate(self) -> tuple[Batch, Parameters]:
         keys = jax.random.split(jax.random.key(2), self.workload.tasks)
@@ -80,9 +84,11 @@ class Ours(Implementation):
             "program_mib": self.steps.memory_analysis().temp_size_in_bytes / 2**20,
         }
 
-    def _tree(self, arrays: Parameters) -> list[dict[str, jax.Array]]:
+    def tree(self, arrays: Parameters) -> list[dict[str, jax.Array]]:
+        """The parameters as the model has them."""
         pairs = zip(arrays[::2], arrays[1::2], strict=True)
         return [{"weight": jnp.asarray(weight), "bias": jnp.asarray(bias)} for weight, bias in pairs]
 
-    def _list(self, tree: list[dict[str, jax.Array]]) -> Parameters:
+    def flat(self, tree: list[dict[str, jax.Array]]) -> Parameters:
+        """The inverse of `tree`."""
         return [np.asarray(layer[part]) for layer in tree for part in ("weight", "bias")]

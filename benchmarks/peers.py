@@ -38,15 +38,19 @@ def apply(parameters: list[Tensor], x: Tensor) -> Tensor:
 class Torch(Implementation):
     """What the PyTorch implementations share: where they start, the outer loop, and Adam in its fused form."""
 
-    def __init__(self, workload: Workload):
+    def __init__(self, workload: Any):
         torch.manual_seed(0)
         self.workload = workload
-        self.parameters = self.make([torch.tensor(a.T.copy()) for a in work.parameters(workload)])
+        self.parameters = self.make(self.start())
         self.optimizer = torch.optim.Adam(self.parameters, lr=OUTER_RATE, fused=True)
         # What is compiled, is compiled by its first call.
         start = time.perf_counter()
         self.accumulate()
         self.compile_s = time.perf_counter() - start
+
+    def start(self) -> list[Tensor]:
+        """The first parameters, in PyTorch's layout."""
+        return [torch.tensor(array.T.copy()) for array in self.workload.parameters()]
 
     def make(self, start: list[Tensor]) -> list[Tensor]:
         """The parameters to train."""

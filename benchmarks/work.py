@@ -40,19 +40,32 @@ class Workload:
         """Rows and columns of each layer's weight."""
         return [(1, self.width), (self.width, self.width), (self.width, 1)]
 
+    def parameters(self) -> Parameters:
+        """Where every implementation starts: of a size at which the second-order term is not small and nothing diverges."""
+        draw = np.random.default_rng(0)
+        arrays = []
+        for rows, columns in self.sizes:
+            arrays.append(draw.standard_normal((rows, columns)) * (0.3 if rows == 1 else rows**-0.5))
+            arrays.append(0.1 * draw.standard_normal(columns))
+        return [array.astype(np.float32) for array in arrays]
 
-def parameters(workload: Workload) -> Parameters:
-    """Where every implementation starts: of a size at which the second-order term is not small and nothing diverges."""
-    draw = np.random.default_rng(0)
-    arrays = []
-    for rows, columns in workload.sizes:
-        arrays.append(draw.standard_normal((rows, columns)) * (0.3 if rows == 1 else rows**-0.5))
-        arrays.append(0.1 * draw.standard_normal(columns))
-    return [array.astype(np.float32) for array in arrays]
+    def load(self, name: str) -> Implementation:
+        """The implementation of that name, set up: `metaception …` (see ours.py) or a peer (see peers.py).
+
+        Raises:
+            ImportError: where a package that it needs is missing.
+        """
+        if name.startswith("metaception"):
+            from ours import Ours
+
+            return Ours(name, self)
+        from peers import PEERS
+
+        return PEERS[name](self)
 
 
 class Implementation:
-    """One way to do the work. `__init__(workload)` sets it up, everything compiled, at `parameters(workload)`."""
+    """One way to do the work. `__init__(workload)` sets it up, everything compiled, at `workload.parameters()`."""
 
     def estimate(self) -> tuple[Batch, Parameters]:
         """Draw a meta-batch as an outer step does, and the mean meta-gradient on it at the parameters of now."""
@@ -65,18 +78,3 @@ class Implementation:
     def facts(self) -> dict[str, Any]:
         """What it knows of itself: `versions`, `compile_s`, and `program_mib` where the compiler says it."""
         raise NotImplementedError
-
-
-def load(name: str, workload: Workload) -> Implementation:
-    """The implementation of that name, set up: `metaception …` (see ours.py) or a peer (see peers.py).
-
-    Raises:
-        ImportError: where a package that it needs is missing.
-    """
-    if name.startswith("metaception"):
-        from ours import Ours
-
-        return Ours(name, workload)
-    from peers import PEERS
-
-    return PEERS[name](workload)

@@ -1,5 +1,7 @@
 """Metaception: every flavour of learning to learn, as one Python library."""
 
+from typing import TYPE_CHECKING, Any
+
 from metaception._version import __version__
 from metaception.core.algorithm import Info, MetaAlgorithm, State
 from metaception.core.learner import (
@@ -17,7 +19,9 @@ from metaception.core.mapping import Chunked, Mapping, Sequential, Sharded, Vect
 from metaception.core.metagradient import Differentiating, Estimate, MetaGradient, Unsuitable
 from metaception.core.model import Model, as_model, count_parameters, sequential
 from metaception.core.task import ArrayTasks, Examples, FunctionTasks, Task, TaskDistribution
+from metaception.data.folders import load_folder
 from metaception.data.images import ImageSet
+from metaception.domains.classification.batches import Batches
 from metaception.domains.classification.convolution import convolve
 from metaception.domains.classification.episodes import Episodes
 from metaception.domains.classification.image_tasks import ImageTasks
@@ -28,6 +32,7 @@ from metaception.domains.regression.losses import mean_squared_error
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
+from metaception.learners.fresh_head import FreshHead
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
 from metaception.learners.metric import Matching, Nearest, Prototypes
@@ -46,6 +51,7 @@ from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
+from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nearest import NearestNeighbour
 from metaception.methods.nil import NIL
 from metaception.methods.protonet import ProtoNet
@@ -53,6 +59,10 @@ from metaception.methods.reptile import Reptile
 from metaception.runs.errors import Diverged, OutOfMemory, RunError, Stopped, UsageError
 from metaception.runs.run import TrainedRun, load_run
 from metaception.runs.training import train
+
+if TYPE_CHECKING:
+    from metaception.estimators.classifier import FewShotClassifier
+    from metaception.estimators.regressor import FewShotRegressor
 
 __all__ = [
     "ANIL",
@@ -62,6 +72,7 @@ __all__ = [
     "MAML",
     "NIL",
     "ArrayTasks",
+    "Batches",
     "Chunked",
     "CrossEntropy",
     "Descending",
@@ -72,7 +83,10 @@ __all__ = [
     "Evaluation",
     "EvolutionStrategies",
     "Examples",
+    "FewShotClassifier",
+    "FewShotRegressor",
     "FirstOrder",
+    "FreshHead",
     "FunctionTasks",
     "GradientBased",
     "Head",
@@ -93,6 +107,7 @@ __all__ = [
     "MetaGradient",
     "MetaSGD",
     "Model",
+    "MulticlassPretrain",
     "Nearest",
     "NearestNeighbour",
     "Oracle",
@@ -131,6 +146,7 @@ __all__ = [
     "cross_entropy",
     "dense_net",
     "evaluate",
+    "load_folder",
     "load_run",
     "mean_squared_error",
     "mlp",
@@ -141,3 +157,13 @@ __all__ = [
     "tune_rate",
     "unroll",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, imported when they are asked for: scikit-learn takes a second to import."""
+    if name in ("FewShotClassifier", "FewShotRegressor"):
+        from importlib import import_module  # noqa: PLC0415
+
+        module = import_module(f"metaception.estimators.{name.removeprefix('FewShot').lower()}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

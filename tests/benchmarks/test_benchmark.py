@@ -56,7 +56,7 @@ def test_ours_does_the_work_that_is_described(module):
     implementation = ours.Ours("metaception", workload)
     batch, gradient = implementation.estimate()
     assert [part.shape for part in batch] == [(3, 10, 1)] * 4
-    start = work.parameters(workload)
+    start = workload.parameters()
     measure.same(plain_maml(start, batch, 2, work.INNER_RATE), gradient, "ours", 1e-5)
     # The check has teeth: without the second-order term it fails.
     first_order = plain_maml(start, batch, 2, work.INNER_RATE, second_order=False)

@@ -117,8 +117,15 @@ def test_single_files_are_decoded_once_and_in_order(tmp_path, monkeypatch):
         second = load_mini_imagenet(tmp_path)
     np.testing.assert_array_equal(second.images, first.images)
     assert len(list(tmp_path.glob("decoded84_train_*.npy"))) == 1
-    other = jpeg()
-    (tmp_path / "images" / "n01_2.jpg").write_bytes(other)
+    # Another image, of the same size in bytes (what follows an image is not read) and of a later time.
+    path, other = tmp_path / "images" / "n01_2.jpg", jpeg()
+    length, time = path.stat().st_size, path.stat().st_mtime
+    if len(other) > length:
+        path.write_bytes(JPEGS["n01", "n01_2.jpg"] + bytes(len(other) - length))
+        os.utime(path, (time, time))
+        load_mini_imagenet(tmp_path)
+    path.write_bytes(other.ljust(length, b"\0"))
+    os.utime(path, (time + 1, time + 1))
     np.testing.assert_array_equal(load_mini_imagenet(tmp_path).images[1], pixels(other))
     assert len(list(tmp_path.glob("decoded84_train_*.npy"))) == 1
 

@@ -43,4 +43,12 @@ def test_command_line_is_taken(page, arguments, monkeypatch):
 
 
 def test_pages_show_command_lines():
-    assert {arguments[0] for _, arguments in shown()} == {"list", "train", "evaluate", "compare", "plot", "cite"}
+    assert {arguments[0] for _, arguments in shown()} == {
+        "list",
+        "train",
+        "evaluate",
+        "compare",
+        "analyze",
+        "plot",
+        "cite",
+    }

@@ -1,5 +1,6 @@
 """The common table of methods: every method joins as a row. And what ties them to each other, as identities."""
 
+import dataclasses
 import inspect
 
 import equinox as eqx
@@ -23,7 +24,29 @@ METHODS = {
     "pretrain": mc.Pretrain(),
     "oracle": mc.Oracle(),
     "random": mc.RandomInitialisation(),
+    "boil": mc.BOIL(inner_rate=0.05),
+    "nil": mc.NIL(inner_rate=0.4),
+    "protonet": mc.ProtoNet(),
+    "matching": mc.MatchingNet(),
+    "nearest": mc.NearestNeighbour(),
+    "multiclass_pretrain": mc.MulticlassPretrain(),
 }
+CLASSIFIERS = {"nil", "protonet", "matching", "nearest", "multiclass_pretrain"}
+UNTRAINED = {"random", "nearest"}
+WAYS = 3
+
+
+def halves() -> mc.ImageSet:
+    """Twelve classes of 4×4 images, told by their upper half; the lower half is noise."""
+    draw = np.random.default_rng(0)
+    upper = draw.integers(0, 255, (12, 1, 2, 4)) + draw.normal(0, 20, (12, 8, 2, 4))
+    images = np.concatenate([upper, draw.integers(0, 255, (12, 8, 2, 4))], axis=2).clip(0, 255).astype(np.uint8)
+    named = {str(label): own for label, own in enumerate(images)}
+    return mc.ImageSet.from_classes("halves", named)
+
+
+def episodes() -> mc.Episodes:
+    return mc.Episodes(halves(), ways=WAYS, shots=1, queries=3)
 
 
 def wrong(method: Method, **values) -> Method:
@@ -35,6 +58,10 @@ def wrong(method: Method, **values) -> Method:
 
 
 def build(method: Method, **changes) -> mc.MetaAlgorithm:
+    if method.name in CLASSIFIERS:
+        tasks = mc.Batches(halves()) if method.name == "multiclass_pretrain" else episodes()
+        network = mc.dense_net((4, 4, 1), tasks.ways, widths=(16,), normalisation="none")
+        return method.build(network, tasks, loss=mc.cross_entropy, steps=400, **changes)
     tasks = mc.Sinusoids(shots=10, amplitude=(1.0, 2.0), phase=(0.0, 0.5), told=method.name == "oracle")
     model = mc.mlp(3 if method.name == "oracle" else 1, 1, widths=(16,), initialiser="he")
     return method.build(model, tasks, steps=400, **changes)
@@ -67,7 +94,7 @@ def test_a_method_learns_a_small_problem_and_compiles_once(name):
     assert len(traces) == 1
     assert int(state.step) == 400
     assert int(state.skipped) == 0
-    if name == "random":
+    if name in UNTRAINED:
         start = eqx.filter_jit(algorithm.init)(jax.random.key(0)).meta
         assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, state.meta, start)))
     else:
@@ -76,7 +103,8 @@ def test_a_method_learns_a_small_problem_and_compiles_once(name):
     # The protocol: adapt to new data, predict on new inputs.
     task = algorithm.tasks.sample(jax.random.key(3))
     adapted = algorithm.adapt(jax.random.key(4), state.meta, task.support)
-    assert algorithm.predict(adapted, task.query.inputs).shape == task.query.targets.shape
+    of_each = (algorithm.tasks.ways,) if name in CLASSIFIERS else ()
+    assert algorithm.predict(adapted, task.query.inputs).shape == task.query.targets.shape + of_each
 
 
 def gradient_and_task(method, seed=0):
@@ -142,6 +170,86 @@ def test_anil_adapts_the_last_layer_alone():
     step = jax.tree.map(lambda p, g: p - 0.1 * g, meta, joint_gradient(algorithm, meta, task.support))[-1]
     assert_close(one, step, 1e-12)
     assert float(jnp.abs(one["weight"] - meta[-1]["weight"]).max()) > 1e-3
+
+
+@pytest.mark.usefixtures("float64")
+def test_boil_adapts_all_but_the_last_layer():
+    algorithm = build(mc.BOIL(inner_rate=0.1))
+    meta = algorithm.learner.init_meta(jax.random.key(0))
+    task = algorithm.tasks.sample(jax.random.key(1))
+    adapted = algorithm.adapt(jax.random.key(2), meta, task.support)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, adapted[-1], meta[-1]))  # bit for bit
+    # The body's step is that of MAML, and it does move.
+    step = jax.tree.map(lambda p, g: p - 0.1 * g, meta, joint_gradient(algorithm, meta, task.support))
+    assert_close(adapted[:-1], step[:-1], 1e-12)
+    assert float(jnp.abs(adapted[0]["weight"] - meta[0]["weight"]).max()) > 1e-3
+
+
+def test_nil_trains_as_anil_and_predicts_without_the_head():
+    nil, key = build(METHODS["nil"]), jax.random.key(0)
+    anil = mc.ANIL(inner_rate=0.4).build(nil.learner.model, nil.tasks, loss=mc.cross_entropy)
+    meta, task = nil.learner.init_meta(jax.random.key(1)), nil.tasks.sample(jax.random.key(2))
+    gradients = (eqx.filter_jit(a.meta_gradient)(key, meta, task).gradient for a in (nil, anil))
+    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, *gradients)))
+    other_head = [*meta[:-1], jax.tree.map(lambda p: p + 1.0, meta[-1])]
+    said, same = (nil.predict(nil.adapt(key, m, task.support), task.query.inputs) for m in (meta, other_head))
+    np.testing.assert_array_equal(said, same)
+    # Held-out tasks are learned without a step, and by the policy of batch statistics that the learner has.
+    one_seed = jax.tree.map(lambda leaf: leaf[None], meta)
+    assert mc.evaluate(nil, one_seed, steps=3, count=2).losses.shape == (1, 2, 1)
+    alone = dataclasses.replace(nil, learner=dataclasses.replace(nil.learner, statistics="support"))
+    assert (nil.test_learner.statistics, alone.test_learner.statistics) == ("batch", "support")
+
+
+@pytest.mark.parametrize("adapts", ["head", "all"])
+def test_a_pretrained_classifier_is_fine_tuned_under_a_fresh_last_layer(adapts):
+    """As plain gradient descent on a last layer of three outputs that starts at zero, whatever the one of twelve is."""
+    algorithm = build(mc.MulticlassPretrain(inner_rate=0.5, inner_steps=4, adapts=adapts))
+    meta, task = algorithm.learner.init_meta(jax.random.key(0)), episodes().sample(jax.random.key(1))
+    adapted = algorithm.adapt(jax.random.key(2), meta, task.support)
+    said = algorithm.predict(adapted, task.query.inputs)
+    three = mc.dense_net((4, 4, 1), WAYS, widths=(16,), normalisation="none")
+    expected = [meta[0], {"bias": jnp.zeros(WAYS), "weight": jnp.zeros((16, WAYS))}]
+    for _ in range(4):
+        slopes = jax.grad(lambda p: mc.cross_entropy(three.apply(p, task.support.inputs), task.support.targets))(
+            expected
+        )
+        moved = jax.tree.map(lambda p, g: p - 0.5 * g, expected, slopes)
+        expected = moved if adapts == "all" else [meta[0], moved[1]]
+    np.testing.assert_allclose(said[:, :WAYS], three.apply(expected, task.query.inputs), rtol=1e-4, atol=1e-5)
+    assert float(said[:, WAYS:].max()) < -1e8
+    unchanged = jax.tree.leaves(jax.tree.map(jnp.array_equal, adapted[0], meta[0]))
+    assert all(unchanged) == (adapts == "head")
+
+
+def test_the_step_size_of_a_fresh_last_layer_is_tuned():
+    algorithm = build(mc.MulticlassPretrain(inner_rate=0.5))
+    one_seed = jax.tree.map(lambda leaf: leaf[None], algorithm.learner.init_meta(jax.random.key(0)))
+    tuned, rate = mc.tune_rate(algorithm, one_seed, episodes(), rates=(0.0, 0.1), steps=3, count=20)
+    assert (rate, float(tuned.test_learner.rate)) == (0.1, pytest.approx(0.1))
+
+
+def test_a_classifier_with_fewer_outputs_than_classes_is_refused():
+    network = mc.dense_net((4, 4, 1), 2, widths=(4,))
+    with pytest.raises(
+        ValueError, match="protonet: the model has 2 outputs and the tasks have 3 classes; make it with 3"
+    ):
+        mc.ProtoNet().build(network, episodes(), loss=mc.cross_entropy)
+
+
+def test_a_comparing_method_needs_to_know_the_layers():
+    flat = mc.Model(lambda key: jnp.zeros((16, WAYS)), lambda p, x: x.reshape(-1, 16) @ p)
+    with pytest.raises(ValueError, match=r"does not tell its layers.*metaception\.sequential"):
+        mc.ProtoNet().build(flat, episodes(), loss=mc.cross_entropy)
+
+
+def test_the_outer_rate_of_prototypical_networks_is_halved():
+    outer = mc.ProtoNet(outer_rate=0.5, halve_every=2).outer(6)
+    moved, state = [], outer.init(jnp.zeros(()))
+    for _ in range(5):
+        update, state = outer.update(jnp.ones(()), state)
+        moved.append(-float(update))
+    np.testing.assert_allclose(moved, [0.5, 0.5, 0.25, 0.25, 0.125], rtol=1e-4)  # Adam of a constant gradient: ±1
 
 
 @pytest.mark.usefixtures("float64")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from metaception.analysis.representation import check_layers
+from metaception.analysis.representation import check_adapts
 from metaception.core.algorithm import MetaAlgorithm, itself
 from metaception.core.learner import Adapted, Aux, Iterative, Meta
 from metaception.core.task import Task, TaskDistribution
@@ -40,10 +40,10 @@ class Frozen(Iterative):
 
     learner: Supervised
     layers: Int[Array, ""]
+    steps: int = eqx.field(static=True)
 
-    @property
-    def steps(self) -> int:  # type: ignore[override]
-        return self.learner.steps
+    def __init__(self, learner: Supervised, layers: Int[Array, ""]):
+        self.learner, self.layers, self.steps = learner, layers, learner.steps
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         return self.learner.init_meta(key)
@@ -99,7 +99,7 @@ def evaluate_frozen(
 
     Raghu et al. 2020, "Rapid Learning or Feature Reuse?", table 1.
     """
-    learner = check_layers(algorithm.test_learner)
+    learner = check_adapts(algorithm.test_learner)
     found = []
     for layers in range(len(learner.model.layers or ()) + 1):
         frozen = dataclasses.replace(algorithm, learner=Frozen(learner, jnp.asarray(layers)), at_test=itself)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from metaception.analysis.names import layer_names
 from metaception.analysis.similarity import (
     Measure,
     as_rows,
@@ -28,6 +30,7 @@ from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Learner, Meta, advance
 from metaception.core.streams import stream_key
 from metaception.core.task import Task, TaskDistribution, as_tasks
+from metaception.learners.metric import Comparing
 from metaception.learners.supervised import Supervised, apply_by
 
 MEASURES: dict[str, Measure] = {
@@ -42,13 +45,16 @@ MOST_ROWS = 4_000
 """Of a convolution's output only so many places are kept that images times places are at most this: neighbours say much the
 same, and a singular value decomposition of all of them takes seconds."""
 
-Layers = list[Float[Array, "n ..."]]
+Layers = list[Float[Array, "_ _ _"]]
+"""Of each layer [n, places, neurons]."""
+Layered = Supervised | Comparing
 
 
 class Similarity(NamedTuple):
     """How alike two representations are, layer by layer.
 
     Attributes:
+        names: of the layers: 1, 2, … and `head` for the model's last.
         neurons: [layers], of the first side: channels, for a convolution.
         rows: [layers], data points a task: places of images, for a convolution.
         values: by measure (`MEASURES`), [networks, tasks, layers], a seed or a pair of networks along the first axis; not a
@@ -60,11 +66,12 @@ class Similarity(NamedTuple):
         >>> import numpy as np
         >>> from metaception.analysis.representation import Similarity
         >>> values = {"cka": np.array([[[0.9, np.nan], [0.7, 0.5]]])}  # one network, two tasks, two layers
-        >>> found = Similarity([40, 1], [100, 100], values, values, {("cka", 1): "constant"})
+        >>> found = Similarity(["1", "head"], [40, 1], [100, 100], values, values, {("cka", 1): "constant"})
         >>> found.mean("cka").round(6).tolist(), found.measured("cka").tolist()
         ([0.8, 0.5], [2, 1])
     """
 
+    names: list[str]
     neurons: list[int]
     rows: list[int]
     values: dict[str, Float[np.ndarray, "networks tasks layers"]]
@@ -138,20 +145,17 @@ def adaptation_similarity(
 
     Raghu et al. 2020, "Rapid Learning or Feature Reuse?", section 3.2: channels are neurons and places data points.
     """
-    learner = check_layers(algorithm.test_learner)
+    learner = check_adapts(algorithm.test_learner)
     if steps < 0 or count < 1:
         raise ValueError(
             f"adaptation_similarity: steps={steps}, count={count}; expected steps >= 0 and at least one task."
         )
     tasks = algorithm.tasks if tasks is None else as_tasks(tasks)
     seeds = jax.tree.leaves(metas)[0].shape[0]
-    found = []
-    for key in jax.random.split(stream_key(seed, "test"), count):
-        found.append([])
-        for index in range(seeds):
-            meta = jax.tree.map(lambda leaf, index=index: leaf[index], metas)
-            found[-1].append((*_adapted(learner, meta, tasks, key, steps), key))
-    return _similarity(found)
+    each = [jax.tree.map(lambda leaf, index=index: leaf[index], metas) for index in range(seeds)]
+    keys = jax.random.split(stream_key(seed, "test"), count)
+    found = [[(*_adapted(learner, meta, tasks, key, steps), key) for meta in each] for key in keys]
+    return _similarity(layer_names(len(learner.model.layers or ())), found)
 
 
 def network_similarity(
@@ -162,6 +166,8 @@ def network_similarity(
     seed: int = 0,
 ) -> tuple[list[tuple[int, int]], Similarity]:
     """How alike the layers of independently trained networks are, before adaptation, on the same query inputs.
+
+    Learners that compare features (`ProtoNet`) have no last layer; it is left out where one of the networks is theirs.
 
     Args:
         networks: each an algorithm and its meta-parameters (of one seed).
@@ -184,7 +190,7 @@ def network_similarity(
 
     Raghu et al. 2020, appendix; Kornblith et al. 2019, section 6.
     """
-    learners = [check_layers(algorithm.test_learner) for algorithm, _ in networks]
+    learners = [check_layers(algorithm.learner) for algorithm, _ in networks]
     depths = [len(learner.model.layers or ()) for learner in learners]
     if len(networks) < 2 or count < 1 or len(set(depths)) > 1:
         raise ValueError(
@@ -194,28 +200,43 @@ def network_similarity(
     tasks, pairs = as_tasks(tasks), list(itertools.combinations(range(len(networks)), 2))
     found = []
     for key in jax.random.split(stream_key(seed, "test"), count):
-        outputs = [
-            _adapted(learner, meta, tasks, key, 0)[0] for learner, (_, meta) in zip(learners, networks, strict=True)
-        ]
-        found.append([(outputs[i], outputs[j], key) for i, j in pairs])
-    return pairs, _similarity(found)
+        outputs = [_first(one, meta, tasks, key) for one, (_, meta) in zip(learners, networks, strict=True)]
+        shared = min(len(layers) for layers in outputs)
+        found.append([(outputs[i][:shared], outputs[j][:shared], key) for i, j in pairs])
+    return pairs, _similarity(layer_names(depths[0])[:shared], found)
 
 
-def check_layers(learner: Learner) -> Supervised:
-    """The learner, if its layers can be looked at; or a refusal.
+def check_layers(learner: Learner) -> Layered:
+    """The learner, if its network's layers can be looked at; or a refusal.
 
     Raises:
-        TypeError: for a learner that does not fit a model to examples by steps.
+        TypeError: for a learner that has no network of that kind.
         ValueError: for a model that does not tell its layers.
     """
-    if not isinstance(learner, Supervised):
+    if not isinstance(learner, Supervised | Comparing):
         raise TypeError(
-            f"{type(learner).__name__} does not adapt a model's parameters by steps on labelled examples, so there is nothing "
-            "to compare layer by layer; expected a learner such as Initialisation, LearnedRates or Head."
+            f"{type(learner).__name__} does not learn from labelled examples with a network, so there is nothing to compare "
+            "layer by layer; expected a learner such as Initialisation, LearnedRates, Head or Prototypes."
         )
     if learner.model.layers is None:
         raise ValueError(
             "this model does not tell its layers; make it with metaception.sequential, or take one of metaception's networks."
+        )
+    return learner
+
+
+def check_adapts(learner: Learner) -> Supervised:
+    """The learner, if it adapts a network whose layers can be looked at; or a refusal.
+
+    Raises:
+        TypeError: for a learner that does not adapt a network's parameters by steps.
+        ValueError: for a model that does not tell its layers.
+    """
+    learner = check_layers(learner)
+    if not isinstance(learner, Supervised):
+        raise TypeError(
+            f"{type(learner).__name__} takes no inner step, so no layer is another one after adaptation; its layers can "
+            "only be compared with those of other networks."
         )
     return learner
 
@@ -231,27 +252,40 @@ def _adapted(
     task = tasks.sample(key_task)
     before = learner.init(key_init, meta, task.support)
     after, _ = advance(learner, key_steps, meta, before, task.support, length=steps)
-    first, last = (
-        [_places(layer) for layer in _outputs(learner, learner.whole(meta, learner.parameters(state)), task)]
-        for state in (before, after)
-    )
+    first, last = (_outputs(learner, learner.whole(meta, learner.parameters(state)), task) for state in (before, after))
     return first, last
 
 
-def _outputs(learner: Supervised, parameters: PyTree, task: Task) -> Layers:
+@eqx.filter_jit
+def _first(learner: Layered, meta: Meta, tasks: TaskDistribution, key: PRNGKeyArray) -> Layers:
+    """Every layer's output on the query inputs before adaptation; of an embedding, all that it has."""
+    if isinstance(learner, Supervised):
+        return _adapted(learner, meta, tasks, key, 0)[0]
+    return _outputs(learner, meta, tasks.sample(jax.random.split(key)[0]))
+
+
+def _outputs(learner: Layered, parameters: PyTree, task: Task) -> Layers:
     """Every layer's output on the query inputs, with batch statistics as `predict` has them."""
-    model = learner.model
+    model, inputs = learner.model, task.query.inputs
 
-    def output(layer: int) -> Array:
-        def apply(reference: Any, inputs: Any) -> Array:
-            if reference is None:
-                return model.activations(parameters, inputs)[layer]
-            rows = len(reference)
-            return model.activations(parameters, jnp.concatenate([reference, inputs]), rows)[layer][rows:]
+    def layers(inputs: Any, reference: int | None) -> list[Array]:
+        if isinstance(learner, Supervised):
+            return model.activations(parameters, inputs, reference)
+        body = (model.layers or ())[:-1]
+        outputs = itertools.accumulate(
+            zip(body, parameters, strict=False), lambda x, layer: layer[0](layer[1], x, reference), initial=inputs
+        )
+        return list(outputs)[1:]
 
-        return apply_by(learner.statistics, apply, task.support.inputs, task.query.inputs)
+    def apply(reference: Any, inputs: Any) -> Array:
+        # All layers side by side, because a policy of batch statistics is one of rows.
+        both, rows = (inputs, None) if reference is None else (jnp.concatenate([reference, inputs]), len(reference))
+        return jnp.concatenate([output.reshape(len(output), -1) for output in layers(both, rows)], axis=1)[rows:]
 
-    return [output(layer) for layer in range(len(model.layers or ()))]
+    shapes = [output.shape for output in jax.eval_shape(lambda: layers(inputs, None))]
+    ends = np.cumsum([math.prod(shape[1:]) for shape in shapes])[:-1]
+    outputs = jnp.split(apply_by(learner.statistics, apply, task.support.inputs, inputs), ends, axis=1)
+    return [_places(output.reshape(shape)) for output, shape in zip(outputs, shapes, strict=True)]
 
 
 def _places(output: Float[Array, "n ..."]) -> Float[Array, "n places neurons"]:
@@ -263,7 +297,7 @@ def _places(output: Float[Array, "n ..."]) -> Float[Array, "n places neurons"]:
     return flat[:, np.sort(np.random.default_rng(0).choice(flat.shape[1], most, replace=False))]
 
 
-def _similarity(found: list[list[tuple[Layers, Layers, PRNGKeyArray]]]) -> Similarity:
+def _similarity(names: list[str], found: list[list[tuple[Layers, Layers, PRNGKeyArray]]]) -> Similarity:
     """From the two sides of every task and network, in this order."""
     first = [np.asarray(layer) for layer in found[0][0][0]]
     shape = (len(found[0]), len(found), len(first))
@@ -283,4 +317,4 @@ def _similarity(found: list[list[tuple[Layers, Layers, PRNGKeyArray]]]) -> Simil
                     except ValueError as refusal:
                         refusals.setdefault((name, layer), str(refusal))
     rows = [layer.shape[0] * layer.shape[1] for layer in first]
-    return Similarity([layer.shape[-1] for layer in first], rows, values, floors, refusals)
+    return Similarity(names, [layer.shape[-1] for layer in first], rows, values, floors, refusals)

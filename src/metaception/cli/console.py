@@ -63,7 +63,8 @@ def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
             part = f" (step {results.step:,} of {results.planned:,})" if results.step < results.planned else ""
             table.add_row(results.name + part, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
             if any(paper.values()):
-                printed = [f"{figure.value:.2f}" if figure else "" for figure in paper.values()]
+                scale = 100 if results.measure == "accuracy" else 1
+                printed = [f"{scale * figure.value:.2f}" if figure else "" for figure in paper.values()]
                 table.add_row("  [dim]the paper[/dim]", "", "", *[f"[dim]{cell}[/dim]" for cell in printed], "", "")
         table.add_section()
     return table

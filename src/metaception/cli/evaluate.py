@@ -27,6 +27,7 @@ class Evaluate:
         test_tasks: how many test tasks.
         test_queries: query points a task, evenly over the range of x.
         test_seed: which test tasks.
+        data_dir: the folder of the data sets, for runs on images.
         last: test the last meta-parameters instead of the best on validation.
         save: keep these results in the run folder in place of the ones there; `compare` and `plot` then show them.
     """
@@ -37,6 +38,7 @@ class Evaluate:
     test_tasks: int | None = None
     test_queries: int | None = None
     test_seed: int | None = None
+    data_dir: Path | None = None
     last: bool = False
     save: bool = False
 

@@ -6,6 +6,7 @@ Exit codes: 0; 1 for a failure; 2 for bad usage; 130 and 143 after SIGINT and SI
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,8 +16,9 @@ import tyro
 from rich.console import Console
 
 from metaception._version import __version__
-from metaception.cli import cite, compare, evaluate, plot, train
+from metaception.cli import adapt, analyze, cite, compare, data, evaluate, export, plot, train
 from metaception.cli import list as list_
+from metaception.data.places import DataError
 from metaception.runs.compilation import use_compilation_cache
 from metaception.runs.errors import RunError, Stopped, UsageError
 
@@ -24,10 +26,14 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "list": (list_.List, list_.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
     "compare": (compare.Compare, compare.run),
+    "analyze": (analyze.Analyze, analyze.run),
     "plot": (plot.Plot, plot.run),
+    "adapt": (adapt.Adapt, adapt.run),
+    "export": (export.Export, export.run),
     "cite": (cite.Cite, cite.run),
+    "data": (data.Data, data.run),
 }
-_ALL = ("list", "train", "evaluate", "compare", "plot", "cite")
+_ALL = ("list", "train", "evaluate", "compare", "analyze", "plot", "adapt", "export", "cite", "data")
 
 _HELP = """\
 usage: metaception COMMAND ...
@@ -39,8 +45,12 @@ commands:
   train PRESET       meta-train a preset, then test it on tasks never seen; makes a run folder
   evaluate RUN       test a run again, on other numbers of shots, steps or tasks
   compare RUN ...    one table of several runs
+  analyze RUN ...    what adaptation changes, layer by layer; of several runs, how alike their layers are
   plot RUN           draw a run's pictures again
+  adapt RUN          adapt to images of your own, sorted in folders, and classify others
+  export RUN         the model as files that load elsewhere
   cite RUN           BibTeX for what a run used
+  data [SET]         show the image sets and their licences, or fetch one
 
 options:
   -h, --help         show this; `metaception COMMAND --help` says more about a command
@@ -57,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     warnings.showwarning = _warn
     try:
         return _dispatch(arguments)
-    except UsageError as error:
+    except (UsageError, DataError) as error:
         _say("error", error)
         return 2
     except RunError as error:
@@ -86,12 +96,22 @@ def _dispatch(arguments: list[str]) -> int:
         near = difflib.get_close_matches(name, _ALL, n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(f"unknown command {name!r}; expected one of {', '.join(_ALL)}.{meant}")
+    _use_data_dir(rest)
     use_compilation_cache()
     if name == "train":
         return train.run(rest)
     kind, run = _COMMANDS[name]
     command: Any = tyro.cli(kind, args=rest, prog=f"metaception {name}", config=(tyro.conf.FlagCreatePairsOff,))
     return run(command)
+
+
+def _use_data_dir(arguments: list[str]) -> None:
+    """Look for data sets where `--data-dir DIR` says; only the commands that have the flag accept it."""
+    for index, flag in enumerate(arguments):
+        given = arguments[index + 1] if flag == "--data-dir" and index + 1 < len(arguments) else ""
+        given = given or flag.partition("--data-dir=")[2]
+        if given:
+            os.environ["METACEPTION_DATA"] = given
 
 
 def _say(what: str, error: BaseException) -> None:

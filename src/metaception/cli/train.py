@@ -34,6 +34,8 @@ class Train:
         preset: the preset.
         out: the run folder; runs/PRESET-seedS unless given.
         resume: go on with the run in that folder after its last checkpoint; bit for bit as if it had not stopped.
+        data_dir: the folder of the data sets, for presets of images; METACEPTION_DATA, or metaception/data in your cache
+            folder, unless given.
         quiet: no progress display; there is none anyway where the output is not a terminal.
         checkpoint_seconds: the least time between two checkpoints.
         distributed: train in several processes, one a machine or device, which share the tasks of each outer step. Started
@@ -46,6 +48,7 @@ class Train:
     preset: Annotated[Preset, tyro.conf.arg(name="")]
     out: Path | None = None
     resume: bool = False
+    data_dir: Path | None = None
     quiet: bool = False
     checkpoint_seconds: float = 30.0
     distributed: bool = False

@@ -27,6 +27,13 @@ class Family(ABC):
         """What a test draws from: so many support examples, and query examples (a class, in classification)."""
 
     @abstractmethod
+    def tuning_tasks(self, shots: int, queries: int) -> TaskDistribution:
+        """What a step size that the method leaves open is chosen by: the test's shots and queries, without its classes.
+
+        They are drawn from validation's stream of keys.
+        """
+
+    @abstractmethod
     def shapes(self) -> TaskDistribution:
         """Tasks with training's shapes, made without any data that would have to be there."""
 

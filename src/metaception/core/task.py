@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -56,6 +56,9 @@ class Task(NamedTuple):
 
 class TaskDistribution(eqx.Module):
     """A distribution over tasks. One task at a time: a batch is a `jax.vmap` over keys."""
+
+    finite: ClassVar[bool] = False
+    """Whether the tasks are made of a finite set, which training will have seen: what is held out must be another set."""
 
     @abstractmethod
     def sample(self, key: PRNGKeyArray) -> Task:
@@ -165,6 +168,7 @@ class ArrayTasks(TaskDistribution):
     """
 
     tasks: Task
+    finite: ClassVar[bool] = True
 
     def __init__(self, support_inputs: Any, support_targets: Any, query_inputs: Any, query_targets: Any):
         def examples(name: str, inputs: Any, targets: Any) -> Examples:

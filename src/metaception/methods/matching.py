@@ -30,7 +30,7 @@ class MatchingNet(Method):
     Examples:
         >>> import jax, metaception as mc
         >>> tasks = mc.ImageTasks("glyphs").train_tasks()
-        >>> algorithm = mc.MatchingNet().build(mc.conv_net((28, 28, 1), 5, filters=8), tasks, loss=mc.cross_entropy)
+        >>> algorithm = mc.MatchingNet().build(mc.pixels((28, 28, 1), 5), tasks, loss=mc.cross_entropy)
         >>> key = jax.random.key(0)
         >>> task = tasks.sample(key)
         >>> adapted = algorithm.adapt(key, algorithm.learner.init_meta(key), task.support)

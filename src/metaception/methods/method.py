@@ -33,12 +33,14 @@ class Method(ABC):
         meta_batch_size: tasks an outer step.
         outer_rate: step size of the outer optimiser, at the start.
         outer_schedule: how it changes over the run: constant, or falling to zero along a line or half a cosine.
+        outer_clip: the largest size of any entry of the meta-gradient, which is cut to it; 0 for no limit.
         mapping: how tasks are mapped: auto, sequential, vectorised, chunked:SIZE or sharded.
     """
 
     meta_batch_size: int = 25
     outer_rate: float = 1e-3
     outer_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    outer_clip: float = 0.0
     mapping: str = "auto"
 
     name: ClassVar[str]
@@ -60,10 +62,10 @@ class Method(ABC):
             else:
                 continue
             raise ValueError(f"{self.name}: {field.name}={value!r}; {near}.")
-        for setting in ("inner_rate", "outer_rate"):
+        for setting, what in {"inner_rate": "step size", "outer_rate": "step size", "outer_clip": "limit"}.items():
             value = getattr(self, setting, 0.0)
             if not 0 <= value < float("inf"):
-                raise ValueError(f"{self.name}: {setting}={value}; expected a finite step size, not negative.")
+                raise ValueError(f"{self.name}: {setting}={value}; expected a finite {what}, not negative.")
         inner_steps = getattr(self, "inner_steps", 0)
         if inner_steps < 0:
             raise ValueError(f"{self.name}: inner_steps={inner_steps}; expected 0 or more.")
@@ -76,14 +78,14 @@ class Method(ABC):
     def estimator(self) -> MetaGradient:
         """HOW the meta-gradient is estimated."""
 
-    @staticmethod
-    def test_learner(learner: Learner) -> Learner:
+    def test_learner(self, learner: Learner) -> Learner:
         """What learns held-out tasks, made of the learner of training: itself for nearly all methods."""
         return learner
 
     def outer(self, steps: int) -> optax.GradientTransformation:
         """The outer optimiser of a training run of `steps` outer steps."""
-        return optax.adam(self.schedule(steps))
+        adam = optax.adam(self.schedule(steps))
+        return optax.chain(optax.clip(self.outer_clip), adam) if self.outer_clip else adam
 
     def schedule(self, steps: int) -> float | optax.Schedule:
         """The outer step size over a run of `steps` outer steps."""
@@ -140,6 +142,7 @@ class Method(ABC):
         if example is None and isinstance(task.support, Examples):
             example = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), task.support.inputs)
         model = as_model(model, example)
+        _check_outputs(self.name, model, tasks, task)
         learner = self.learner(model, loss)
         if inner is not None:
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
@@ -155,6 +158,18 @@ class Method(ABC):
             _check_fit(self.name, model, task, loss)
             raise
         return algorithm
+
+
+def _check_outputs(name: str, model: Model, tasks: TaskDistribution, task: Task) -> None:
+    """Refuse a classifier with fewer outputs than classes: a label beyond them would silently count in no loss."""
+    ways = getattr(tasks, "ways", None)
+    if ways is None:
+        return
+    outputs = jax.eval_shape(lambda key, x: model.apply(model.init(key), x), jax.random.key(0), task.query.inputs)
+    if outputs.shape[-1] < ways:
+        raise ValueError(
+            f"{name}: the model has {outputs.shape[-1]} outputs and the tasks have {ways} classes; make it with {ways} or more."
+        )
 
 
 def _check_fit(name: str, model: Model, task: Task, loss: Loss) -> None:

@@ -22,7 +22,7 @@ class NIL(ANIL):
     Examples:
         >>> import jax, metaception as mc
         >>> tasks = mc.ImageTasks("glyphs").train_tasks()
-        >>> algorithm = mc.NIL().build(mc.conv_net((28, 28, 1), 5, filters=8), tasks, loss=mc.cross_entropy)
+        >>> algorithm = mc.NIL().build(mc.dense_net((28, 28, 1), 5, widths=(8,)), tasks, loss=mc.cross_entropy)
         >>> type(algorithm.learner).__name__, type(algorithm.test_learner).__name__
         ('Head', 'Matching')
 
@@ -33,7 +33,6 @@ class NIL(ANIL):
     title: ClassVar[str] = "No Inner Loop"
     citations: ClassVar[tuple[str, ...]] = ("raghu2020anil", "vinyals2016matching")
 
-    @staticmethod
-    def test_learner(learner: Learner) -> Learner:
+    def test_learner(self, learner: Learner) -> Learner:
         assert isinstance(learner, Head)
         return Matching(learner.model, learner.loss_function, statistics=learner.statistics)

@@ -24,7 +24,7 @@ def named(tree: PyTree, *, shapes_only: bool = False) -> dict[str, Any]:
     return {_name(path): plain(leaf) for path, leaf in leaves if leaf.size}
 
 
-def unnamed(arrays: dict[str, np.ndarray], shapes: PyTree) -> PyTree:
+def unnamed(arrays: dict[str, Any], shapes: PyTree) -> PyTree:
     """The inverse of `named`."""
 
     def leaf(path: Any, shape: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metaception.core.model import Model
+from metaception.domains.classification.convolution import Precision
 from metaception.domains.classification.networks import (
     Downsampling,
     Normalisation,
@@ -56,6 +57,8 @@ class Convolutional(Network):
         normalisation: batch (of whatever batch the network sees, so that a query set is classified transductively), group,
             layer or none.
         readout: what the last layer sees: the mean over all places, or all of them (flatten).
+        precision: of the factors in the convolutions' products: float32, or bfloat16, which is faster where the processor has
+            instructions for it.
     """
 
     filters: int = 64
@@ -63,6 +66,7 @@ class Convolutional(Network):
     downsampling: Downsampling = "stride"
     normalisation: Normalisation = "batch"
     readout: Readout = "mean"
+    precision: Precision = "float32"
 
     def build(self, inputs: tuple[int, ...], outputs: int) -> Model:
         return conv_net(
@@ -73,6 +77,7 @@ class Convolutional(Network):
             downsampling=self.downsampling,
             normalisation=self.normalisation,
             readout=self.readout,
+            precision=self.precision,
         )
 
 

@@ -36,14 +36,19 @@ def draw_pictures(run: TrainedRun, preset: Preset, results: Results) -> list[Pat
     figures = {**first, "inner_steps": inner_steps(results)}
     if run.step:
         figures["training"] = training(run)
-    paths = []
     with disk_errors("the pictures", "Free some space, then run `metaception plot` on the run."):
-        (run.folder / "pictures").mkdir(exist_ok=True)
-        for name, figure in figures.items():
-            paths.append(run.folder / "pictures" / f"{name}.png")
-            content = io.BytesIO()
-            FigureCanvasAgg(figure).print_png(content)
-            write_atomically(paths[-1], content.getvalue())
+        return save_pictures(run.folder / "pictures", figures)
+
+
+def save_pictures(folder: Path, figures: dict[str, Figure]) -> list[Path]:
+    """Write pictures into a folder, each under its name; returns where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        content = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(content)
+        write_atomically(paths[-1], content.getvalue())
     return paths
 
 

@@ -23,6 +23,7 @@ from metaception.methods.maml import MAML
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
+from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nearest import NearestNeighbour
 from metaception.methods.nil import NIL
 from metaception.methods.protonet import ProtoNet
@@ -123,7 +124,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         *(MAML, FOMAML, Reptile, MetaSGD, ANIL, BOIL, NIL, IMAML, ProtoNet, MatchingNet),
-        *(Pretrain, Oracle, RandomInitialisation, NearestNeighbour),
+        *(Pretrain, MulticlassPretrain, Oracle, RandomInitialisation, NearestNeighbour),
     )
 }
 FAMILIES: dict[str, type[Family]] = {

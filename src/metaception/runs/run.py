@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.learner import Iterative, Meta, unroll
 from metaception.core.streams import stream_key
-from metaception.core.task import ArrayTasks, Examples, Task, TaskDistribution, as_tasks
+from metaception.core.task import Examples, Task, TaskDistribution, as_tasks
 from metaception.evaluation.curves import Evaluation, evaluate
 from metaception.runs.arrays import on_device
 from metaception.runs.errors import UsageError
@@ -54,6 +54,11 @@ class TrainedRun:
         where = f", folder={str(self.folder)!r}" if self.folder else ""
         learner, estimator = type(self.algorithm.learner).__name__, type(self.algorithm.estimator).__name__
         return f"TrainedRun({learner} by {estimator}, step={self.step}, seeds={self.seeds}{where})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainedRun:
+        # Nothing changes a run; scikit-learn copies an estimator's arguments whenever it clones it.
+        del memo
+        return self
 
     @property
     def step(self) -> int:
@@ -154,13 +159,17 @@ class TrainedRun:
     ) -> Evaluation:
         """Adapt to held-out tasks; the arguments are those of `metaception.evaluate`.
 
-        A finite set of tasks (`ArrayTasks`) must be given: training has seen those that it drew from.
+        Where training drew from a finite set (`ArrayTasks`, `Episodes`), a run of a preset is tested on the preset's test
+        tasks; any other must be given tasks, for it has seen its own.
         """
-        if tasks is None and isinstance(self.algorithm.tasks, ArrayTasks):
-            raise UsageError(
-                "evaluate: the run was trained on a finite set of tasks, so none of it is held out; give other tasks, as "
-                "ArrayTasks.split makes them."
-            )
+        if tasks is None and self.algorithm.tasks.finite:
+            preset = self.preset
+            if preset is None:
+                raise UsageError(
+                    "evaluate: the run was trained on a finite set of tasks, so none of it is held out; give other tasks, as "
+                    "ArrayTasks.split and ImageSet.split make them."
+                )
+            tasks = preset.test_distribution(preset.test.test_shots[0])
         tasks = self.algorithm.tasks if tasks is None else as_tasks(tasks)
         seen, given = (jax.eval_shape(t.sample, jax.random.key(0)) for t in (self.algorithm.tasks, tasks))
         for half in Task._fields:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metaception.core.model import count_parameters
+from metaception.core.model import Model, count_parameters
+from metaception.domains.classification.networks import conv_net
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Sinusoids
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
-from metaception.evaluation.published import SINUSOID, Published
+from metaception.evaluation.published import IMAGES, SINUSOID, Published
 from metaception.methods.joint import Oracle
 from metaception.runs.errors import UsageError, is_out_of_memory, out_of_memory_at_test
 from metaception.runs.files import disk_errors, write_json
@@ -71,7 +73,8 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
     for shots in test.test_shots:
         tasks, algorithm, rate = preset.test_distribution(shots), run.algorithm, None
         if preset.method.tunes_rate:
-            algorithm, rate = tune_rate(algorithm, metas, tasks, steps=test.test_steps)
+            tuning = preset.tasks.tuning_tasks(shots, test.test_queries)
+            algorithm, rate = tune_rate(algorithm, metas, tuning, steps=test.test_steps)
         try:
             result = evaluate(
                 algorithm, metas, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
@@ -120,14 +123,31 @@ def _figures(result: Evaluation) -> dict[str, Any]:
 
 def published(results: Results, shots: int, step: int) -> Published | None:
     """What the method's paper prints for this cell, if the tasks and the network's size are the paper's."""
+    if results.measure == "accuracy":
+        return _published_of_images(results, shots, step)
     told = results.method == Oracle.name
     paper = {"family": "Sinusoids", **dataclasses.asdict(Sinusoids(told=told))}
     varied = ("shots", "queries", "grid")
-    if results.tasks["family"] != "Sinusoids":
-        return None
     same = all(results.tasks.get(name) == value for name, value in paper.items() if name not in varied)
     network = count_parameters(mlp(3 if told else 1, 1))
     return SINUSOID.get((results.method, shots, step)) if same and results.parameters == network else None
+
+
+def _published_of_images(results: Results, shots: int, step: int) -> Published | None:
+    """The same for images, where papers print the accuracy after the last inner step, in percent."""
+    tasks = results.tasks
+    if step != len(results.curves[0]["mean"]) - 1 or tasks["images"] not in PAPER_NETWORKS:
+        return None
+    found = IMAGES.get((tasks["images"], results.method, tasks["ways"], shots, "batch"))
+    size = count_parameters(PAPER_NETWORKS[tasks["images"]](tasks["ways"]))
+    return found._replace(value=found.value / 100) if found and results.parameters == size else None
+
+
+PAPER_NETWORKS: dict[str, Callable[[int], Model]] = {
+    "omniglot": lambda ways: conv_net((28, 28, 1), ways),
+    "mini_imagenet": lambda ways: conv_net((84, 84, 3), ways, filters=32, downsampling="max_pool", readout="flatten"),
+}
+"""The networks of the papers' figures."""
 
 
 def save_results(folder: Path, results: Results) -> Path:

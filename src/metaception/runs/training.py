@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from metaception.core.algorithm import MetaAlgorithm
-from metaception.core.task import ArrayTasks, Task, TaskDistribution, as_tasks
+from metaception.core.task import Task, TaskDistribution, as_tasks
 from metaception.runs import processes
 from metaception.runs.arrays import describe, on_device
 from metaception.runs.compilation import use_compilation_cache
@@ -101,9 +101,10 @@ def train(
         raise UsageError(
             f"train: expected a MetaAlgorithm, not {algorithm!r}; build one first: mc.MAML().build(model, tasks)."
         )
-    if validation is None and isinstance(algorithm.tasks, ArrayTasks):
+    if validation is None and algorithm.tasks.finite:
         warnings.warn(
-            "validation tasks are drawn from the training tasks; give others (validation=...), as ArrayTasks.split makes them.",
+            "validation tasks are drawn from the training tasks; give others (validation=...), as ArrayTasks.split and "
+            "ImageSet.split make them.",
             stacklevel=2,
         )
     validation = algorithm.tasks if validation is None else as_tasks(validation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -47,6 +49,8 @@ class Episodes(TaskDistribution):
 
     Vinyals et al. 2016, "Matching Networks for One Shot Learning", section 4.1; rotations as classes: Santoro et al. 2016.
     """
+
+    finite: ClassVar[bool] = True
 
     images: UInt8[Array, "n height width channels"]
     starts: Int[Array, " classes"]

@@ -69,6 +69,9 @@ class ImageTasks(Family):
     def test_tasks(self, shots: int, queries: int) -> Episodes:
         return self._episodes("test", shots, queries)
 
+    def tuning_tasks(self, shots: int, queries: int) -> Episodes:
+        return self._episodes("val", shots, queries)
+
     def shapes(self) -> Episodes:
         height, width, channels = SETS[self.images].shape
         each, ways = self.shots + self.queries, self.train_ways or self.ways

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from metaception.core.model import Model, sequential
-from metaception.domains.classification.convolution import convolve
+from metaception.domains.classification.convolution import Precision, convolve
 
 Normalisation = Literal["batch", "group", "layer", "none"]
 Downsampling = Literal["stride", "max_pool"]
@@ -35,6 +35,7 @@ def conv_net(
     downsampling: Downsampling = "stride",
     normalisation: Normalisation = "batch",
     readout: Readout = "mean",
+    precision: Precision = "float32",
 ) -> Model:
     """Blocks of a 3×3 convolution, normalisation and ReLU, each halving the image; then one linear layer.
 
@@ -51,6 +52,7 @@ def conv_net(
         normalisation: `batch`: by the statistics of whatever batch the network is applied to, which makes it transductive
             where that is a query set. `group` (8 groups of channels), `layer` (one group): of each image alone. `none`.
         readout: what the linear layer sees of the last block: the `mean` over its places, or all of it (`flatten`).
+        precision: of the factors in the convolutions' products, as in `convolve`; all else is in single precision.
 
     Returns:
         A model whose parameters are a list of layers: {"kernel" [3, 3, in, filters], "scale", "shift" [filters]} a block
@@ -64,14 +66,27 @@ def conv_net(
         >>> mc.count_parameters(mc.conv_net((28, 28, 1), 5))
         112005
     """
-    for name, value, known in (("downsampling", downsampling, Downsampling), ("readout", readout, Readout)):
+    for name, value, known in (
+        ("downsampling", downsampling, Downsampling),
+        ("readout", readout, Readout),
+        ("precision", precision, Precision),
+    ):
         if value not in get_args(known):
             raise ValueError(f"conv_net: {name}={value!r}; expected one of {', '.join(get_args(known))}.")
     halvings = blocks if downsampling == "max_pool" else 0
     check_image("conv_net", image, ways, halvings=halvings, filters=(filters,), normalisation=normalisation)
     if blocks < 1:
         raise ValueError(f"conv_net: blocks={blocks}; expected 1 or more.")
-    return _conv_net(tuple(image), ways, filters, blocks, downsampling=downsampling, by=normalisation, readout=readout)
+    return _conv_net(
+        tuple(image),
+        ways,
+        filters,
+        blocks,
+        downsampling=downsampling,
+        by=normalisation,
+        readout=readout,
+        precision=precision,
+    )
 
 
 def check_image(
@@ -112,6 +127,7 @@ def _conv_net(
     downsampling: Downsampling,
     by: Normalisation,
     readout: Readout,
+    precision: Precision,
 ) -> Model:
     def halved(size: int) -> int:
         for _ in range(blocks):
@@ -134,7 +150,7 @@ def _conv_net(
         return [*layers, {"bias": jnp.zeros(ways), "weight": spread * jax.random.normal(key_last, (features, ways))}]
 
     def block(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n ..."]:
-        x = convolve(x, layer["kernel"], stride=2 if downsampling == "stride" else 1)
+        x = convolve(x, layer["kernel"], stride=2 if downsampling == "stride" else 1, precision=precision)
         x = x + layer["bias"] if by == "none" else normalise(x, by, reference) * layer["scale"] + layer["shift"]
         return jax.nn.relu(x if downsampling == "stride" else max_pool(x))
 
@@ -224,10 +240,7 @@ def pixels(image: Sequence[int], ways: int) -> Model:
         >>> mc.count_parameters(mc.pixels((28, 28, 1), 5))  # 1 + 784 · 5 + 5
         3926
     """
-    if len(image) != 3 or min(*image, ways) < 1:
-        raise ValueError(
-            f"pixels: image={tuple(image)}, ways={ways}; expected (height, width, channels) and numbers of 1 or more."
-        )
+    check_image("pixels", image, ways, halvings=0, filters=(), normalisation="none")
     return _pixels(tuple(image), ways)
 
 

@@ -46,6 +46,9 @@ class Curves(TaskDistribution, Family):
         changes: dict[str, Any] = {"shots": shots, "queries": queries, "grid": True}
         return dataclasses.replace(self, **changes)
 
+    def tuning_tasks(self, shots: int, queries: int) -> TaskDistribution:
+        return self.test_tasks(shots, queries)
+
     def shapes(self) -> TaskDistribution:
         return self
 

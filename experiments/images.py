@@ -1,0 +1,211 @@
+"""Few-shot images: every method on one set of images, by each policy of batch statistics, beside what the papers print.
+
+python experiments/images.py glyphs                   # every method, 3 seeds, the presets' outer steps
+python experiments/images.py omniglot                 # every method for 15 minutes of training on the cores it has
+python experiments/images.py omniglot --steps 20000 --only maml
+python experiments/images.py mini_imagenet            # ANIL and first-order MAML for an hour each
+python experiments/images.py omniglot --quick         # a smoke test on Glyphs in a temporary folder
+
+Omniglot and mini-ImageNet must be there (docs/data.md). Runs are kept in runs/SET, so that what was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from table import RESULTS, Row, add_csv
+
+import metaception as mc
+from metaception.core.algorithm import MetaAlgorithm
+from metaception.evaluation.curves import evaluate, tune_rate
+from metaception.evaluation.published import IMAGES
+from metaception.runs.loop import Loop
+from metaception.runs.preset import Preset, to_dict
+from metaception.runs.presets import PRESETS
+
+ROOT = Path(__file__).parent.parent
+POLICIES = {"batch": "transductive", "support": "support statistics", "one": "support and one query"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the methods are compared on one set.
+
+    Attributes:
+        preset: the preset's name, with {} for the method.
+        methods: the methods, in the order of the table.
+        minutes: of training for each; None for the preset's outer steps.
+        seeds: independent trainings of each.
+    """
+
+    preset: str
+    methods: tuple[str, ...]
+    minutes: float | None = None
+    seeds: int = 1
+
+
+_ALL = ("maml", "fomaml", "reptile", "meta-sgd", "anil", "nil", "boil", "imaml", "protonet", "matching")
+PLANS = {
+    "glyphs": Plan("{}-glyphs", (*_ALL, "random", "nearest"), seeds=3),
+    "omniglot": Plan("{}-omniglot-5w1s", ("maml", "fomaml", "reptile", "anil", "nil", "protonet"), minutes=15),
+    "mini_imagenet": Plan("{}-mini-imagenet-5w1s", ("anil", "fomaml"), minutes=60),
+}
+TRAINED_AS = {"nil": "anil"}
+"""Whose run a method is tested on that differs from it at meta-test alone."""
+
+
+def steps_in(algorithm: MetaAlgorithm, validation: mc.TaskDistribution, minutes: float) -> int:
+    """How many outer steps fit into so many minutes, from a minute's trial after compilation."""
+    loop = Loop(algorithm, [0], validation=validation, validation_tasks=2, patience=100)
+    snapshot = loop.advance(loop.start(), 2)
+    started, before = time.monotonic(), snapshot.step
+    while time.monotonic() - started < min(60.0, 6.0 * minutes):
+        snapshot = loop.advance(snapshot, snapshot.step + 5)
+        jax.block_until_ready(snapshot.taken)
+    return max(1, int(60 * minutes * (snapshot.step - before) / (time.monotonic() - started)))
+
+
+def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.TrainedRun, Preset, float]:
+    """The run in a folder, made or gone on with; with its preset, and the seconds that training took in this process."""
+    validation = preset.tasks.validation_tasks()
+    if (out / "config.json").exists():
+        preset = mc.load_run(out).preset or preset
+    elif minutes is not None:
+        preset = dataclasses.replace(preset, steps=steps_in(preset.build(), validation, minutes))
+    every = max(1, preset.steps // 50)
+    started = time.monotonic()
+    run = mc.train(
+        preset.build(),
+        steps=preset.steps,
+        seed=preset.seed,
+        seeds=preset.seeds,
+        folder=out,
+        resume=True,
+        validation=validation,
+        validation_tasks=preset.validation_tasks,
+        log_every=every,
+        preset=to_dict(preset),
+        progress=True,
+    )
+    return run, preset, time.monotonic() - started
+
+
+def figures(run: mc.TrainedRun, preset: Preset, shots: int, wall_s: float, tasks: int) -> list[Row]:
+    """The rows of one method at one number of shots: its accuracy after the last inner step, by each policy."""
+    family: Any = preset.tasks
+    method, test, steps = preset.method, preset.test_distribution(shots), preset.test.test_steps
+    algorithm = preset.build(data=False)
+    learner: Any = algorithm.test_learner
+    rows = []
+    for policy, said in POLICIES.items():
+        if policy != "batch" and not hasattr(learner, "statistics"):
+            continue
+        own = dataclasses.replace(learner, statistics=policy) if policy != "batch" else learner
+        tested = dataclasses.replace(algorithm, learner=own, at_test=lambda learner: learner)
+        if method.tunes_rate:
+            tuning = family.tuning_tasks(shots, preset.test.test_queries)
+            tested, _ = tune_rate(tested, run.metas(), tuning, steps=steps, count=min(tasks, 200))
+        result = evaluate(tested, run.metas(), test, steps=steps, count=tasks).of("accuracy")
+        paper = IMAGES.get((family.images, method.name, family.ways, shots, policy))
+        rows.append(
+            Row(
+                experiment=family.images,
+                method=method.name,
+                setting=f"{family.ways}-way {shots}-shot, {said}, {preset.test.test_queries} queries, {run.step} steps",
+                metric="accuracy",
+                mean=100 * float(result.mean[-1]),
+                ci95=100 * float(result.interval[-1]),
+                median=100 * float(result.median[-1]),
+                tasks=tasks,
+                seeds=len(run.seeds),
+                paper=paper.value if paper else None,
+                source=paper.source if paper else "",
+                wall_s=wall_s,
+            )
+        )
+    return rows
+
+
+def page(rows: list[dict[str, str]]) -> str:
+    """The table of results/SET.md: a row a method and setting, the paper's figure beside ours."""
+    lines = [
+        "| method | setting | accuracy, % | the paper | tasks × seeds | minutes |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        spread = f" ± {float(row['ci95']):.2f}" if row["ci95"] else ""
+        counts, minutes = f"{row['tasks']} × {row['seeds']}", f"{float(row['wall_s']) / 60:.0f}"
+        cells = (f"`{row['method']}`", row["setting"], f"{float(row['mean']):.2f}{spread}", row["paper"], counts, minutes)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def save(folder: Path, images: str, rows: list[Row]) -> None:
+    """Keep a method's rows as soon as they are there, and renew the table of the page."""
+    order = [PRESETS[PLANS[images].preset.format(name)].method.name for name in PLANS[images].methods]
+    kept = add_csv(folder, images, rows, order=order, command=f"python experiments/images.py {images}")
+    text = folder / f"{images}.md"
+    if text.exists():
+        before, _, rest = text.read_text().partition("<!-- table -->\n")
+        after = rest.partition("<!-- end -->")[2]
+        text.write_text(f"{before}<!-- table -->\n{page(kept)}\n<!-- end -->{after}")
+
+
+def small(preset: Preset) -> Preset:
+    """The same on Glyphs, with a tiny network, for two outer steps."""
+    tasks = dataclasses.replace(preset.tasks, images="glyphs")  # type: ignore[type-var]
+    network: Any = preset.network
+    network = dataclasses.replace(network, filters=2, blocks=2) if hasattr(network, "filters") else network
+    method = dataclasses.replace(preset.method, meta_batch_size=2)
+    test = dataclasses.replace(preset.test, test_shots=(1,), test_steps=1, test_queries=1)
+    return dataclasses.replace(
+        preset, tasks=tasks, network=network, method=method, steps=min(preset.steps, 2), validation_tasks=2, test=test
+    )
+
+
+def main() -> None:
+    """Train, test, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", choices=PLANS)
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="these methods; the rows of the others are kept")
+    parser.add_argument("--minutes", type=float, help="of training for each method")
+    parser.add_argument("--steps", type=int, help="outer steps, instead of minutes")
+    parser.add_argument("--runs", type=Path, help="where the runs are kept; runs/SET unless given")
+    parser.add_argument("--quick", action="store_true", help="a smoke test on Glyphs in a temporary folder")
+    arguments = parser.parse_args()
+    plan = PLANS[arguments.images]
+    chosen = arguments.only or plan.methods
+    if not set(chosen) <= set(plan.methods):
+        parser.error(f"--only: expected some of {', '.join(plan.methods)}")
+    folder = Path(tempfile.mkdtemp(prefix="images-")) if arguments.quick else RESULTS
+    runs = folder if arguments.quick else arguments.runs or ROOT / "runs" / arguments.images
+    minutes = arguments.minutes or (None if arguments.steps or arguments.quick else plan.minutes)
+    for method in chosen:
+        own = PRESETS[plan.preset.format(method)]
+        name = TRAINED_AS.get(method, method)
+        preset = dataclasses.replace(PRESETS[plan.preset.format(name)], seeds=plan.seeds)
+        if arguments.steps:
+            preset = dataclasses.replace(preset, steps=arguments.steps)
+        if arguments.quick:
+            preset, own = small(preset), small(own)
+        length = f"{minutes:g}min" if minutes is not None else f"{preset.steps}steps"
+        run, preset, seconds = trained(preset, minutes, runs / f"{name}-{length}")
+        for shots in preset.test.test_shots:
+            rows = figures(
+                run, dataclasses.replace(preset, method=own.method), shots, seconds, 4 if arguments.quick else 1000
+            )
+            save(folder, arguments.images, rows)
+        print(f"{method}: {folder / arguments.images}.csv", flush=True)
+
+
+if __name__ == "__main__":
+    np.seterr(invalid="ignore")
+    main()

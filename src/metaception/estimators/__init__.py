@@ -1,0 +1,1 @@
+"""What a trained run is used through: scikit-learn estimators, and models as portable files."""

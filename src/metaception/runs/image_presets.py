@@ -1,0 +1,122 @@
+"""The presets for Omniglot and mini-ImageNet, at the papers' settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from metaception.domains.classification.image_tasks import ImageTasks
+from metaception.methods.anil import ANIL
+from metaception.methods.boil import BOIL
+from metaception.methods.fomaml import FOMAML
+from metaception.methods.imaml import IMAML
+from metaception.methods.maml import MAML
+from metaception.methods.method import Method
+from metaception.methods.nil import NIL
+from metaception.methods.protonet import ProtoNet
+from metaception.methods.reptile import Reptile
+from metaception.runs.networks import Convolutional, Dense
+from metaception.runs.preset import MetaTest, Preset
+
+
+def _omniglot(name: str, description: str, method: Method, ways: int, shots: int, **changes: Any) -> Preset:
+    """On the network of Finn et al. 2017, with as many queries a class as shots, as their released code has it."""
+    preset = Preset(
+        f"{name}-omniglot-{ways}w{shots}s",
+        f"{description} on Omniglot, {ways}-way {shots}-shot",
+        method,
+        ImageTasks("omniglot", ways=ways, shots=shots, queries=shots, rotations=True),
+        Convolutional(),
+        steps=60_000,
+        test=MetaTest(test_shots=(shots,), test_steps=3 if ways == 5 else 5, test_queries=shots),
+    )
+    return dataclasses.replace(preset, **changes)
+
+
+def _gradient(kind: type, ways: int) -> Method:
+    """A method of MAML's family at the settings of Finn et al. 2017, section 5.2 and appendix A."""
+    if ways == 5:
+        return kind(inner_rate=0.4, inner_steps=1, meta_batch_size=32)
+    return kind(inner_rate=0.1, inner_steps=5, meta_batch_size=16)
+
+
+def _reptile(ways: int, shots: int) -> Preset:
+    """Reptile as its authors' commands have it: trained with 10 shots whatever the test has."""
+    rate, inner, batch, steps = (1e-3, 5, 10, 100_000) if ways == 5 else (5e-4, 10, 20, 200_000)
+    method = Reptile(inner_rate=rate, inner_steps=inner, inner_batch_size=batch, inner_optimizer="adam")
+    tasks = ImageTasks("omniglot", ways=ways, shots=10, queries=1, rotations=True)
+    test = MetaTest(test_shots=(shots,), test_steps=50, test_queries=1)
+    network = Convolutional(readout="flatten")
+    return _omniglot("reptile", "Reptile", method, ways, shots, tasks=tasks, test=test, network=network, steps=steps)
+
+
+def _mini_imagenet(name: str, description: str, method: Method, shots: int, **changes: Any) -> Preset:
+    """On the network of Finn et al. 2017: 4 × 32 filters with max-pooling, 15 queries a class in training."""
+    preset = Preset(
+        f"{name}-mini-imagenet-5w{shots}s",
+        f"{description} on mini-ImageNet, 5-way {shots}-shot",
+        method,
+        ImageTasks("mini_imagenet", shots=shots, queries=15, validation_queries=15),
+        Convolutional(filters=32, downsampling="max_pool", readout="flatten"),
+        steps=60_000,
+        test=MetaTest(test_shots=(shots,), test_steps=10, test_queries=15),
+    )
+    return dataclasses.replace(preset, **changes)
+
+
+_KINDS: tuple[tuple[str, str, type], ...] = (
+    ("maml", "MAML", MAML),
+    ("fomaml", "First-order MAML", FOMAML),
+    ("anil", "ANIL", ANIL),
+    ("nil", "NIL", NIL),
+    ("boil", "BOIL", BOIL),
+)
+_CASES = ((5, 1), (5, 5), (20, 1), (20, 5))
+_DENSE = "MAML with a network without convolutions"
+_MINI_REPTILE = Reptile(inner_rate=1e-3, inner_steps=8, inner_batch_size=10, inner_optimizer="adam")
+_FLAT = Convolutional(readout="flatten")
+
+IMAGE_PRESETS = (
+    *(_omniglot(name, title, _gradient(kind, w), w, s) for name, title, kind in _KINDS for w, s in _CASES),
+    *(_reptile(ways, shots) for ways, shots in _CASES),
+    # The paper prints no settings of iMAML's for images that were found; these are the released example's.
+    _omniglot(
+        "imaml",
+        "Implicit MAML",
+        IMAML(inner_rate=0.1, inner_steps=16, strength=2.0, damping=2.0, meta_batch_size=32),
+        5,
+        1,
+    ),
+    *(_omniglot("dense-maml", _DENSE, _gradient(MAML, 5), 5, s, network=Dense()) for s in (1, 5)),
+    *(
+        _omniglot(
+            "protonet",
+            "Prototypical networks",
+            ProtoNet(),
+            ways,
+            shots,
+            tasks=ImageTasks("omniglot", ways=ways, train_ways=60, shots=shots, queries=5, rotations=True),
+            network=_FLAT,
+        )
+        for ways, shots in _CASES
+    ),
+    *(
+        _mini_imagenet(
+            name, title, kind(inner_rate=0.01, inner_steps=5, meta_batch_size=4 if s == 1 else 2, outer_clip=10.0), s
+        )
+        for name, title, kind in _KINDS
+        for s in (1, 5)
+    ),
+    *(
+        _mini_imagenet(
+            "reptile",
+            "Reptile",
+            _MINI_REPTILE,
+            s,
+            tasks=ImageTasks("mini_imagenet", shots=15, queries=1, validation_queries=15),
+            test=MetaTest(test_shots=(s,), test_steps=50, test_queries=1),
+            steps=100_000,
+        )
+        for s in (1, 5)
+    ),
+)
