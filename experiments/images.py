@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -73,15 +74,22 @@ def steps_in(algorithm: MetaAlgorithm, validation: mc.TaskDistribution, minutes:
     return max(1, int(60 * minutes * (snapshot.step - before) / (time.monotonic() - started)))
 
 
-def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.TrainedRun, Preset, float]:
-    """The run in a folder, made or gone on with; with its preset, and the seconds that training took in this process."""
+def seconds_of(out: Path) -> float:
+    """The seconds that the training in a folder took, in all processes that went on with it."""
+    clock = [json.loads(line)["seconds"] for line in (out / "timing.jsonl").read_text().splitlines()]
+    return sum(now for now, after in zip(clock, [*clock[1:], 0.0], strict=True) if after < now)
+
+
+def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.TrainedRun, Preset]:
+    """The run in a folder, made or gone on with, and its preset."""
     validation = preset.tasks.validation_tasks()
     if (out / "config.json").exists():
         preset = mc.load_run(out).preset or preset
     elif minutes is not None:
         preset = dataclasses.replace(preset, steps=steps_in(preset.build(), validation, minutes))
     every = max(1, preset.steps // 50)
-    started = time.monotonic()
+    if (out / "config.json").exists():
+        every = json.loads((out / "config.json").read_text())["run"]["log_every"]
     run = mc.train(
         preset.build(),
         steps=preset.steps,
@@ -95,7 +103,7 @@ def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.Traine
         preset=to_dict(preset),
         progress=True,
     )
-    return run, preset, time.monotonic() - started
+    return run, preset
 
 
 def figures(run: mc.TrainedRun, preset: Preset, shots: int, wall_s: float, tasks: int) -> list[Row]:
@@ -143,7 +151,14 @@ def page(rows: list[dict[str, str]]) -> str:
     for row in rows:
         spread = f" ± {float(row['ci95']):.2f}" if row["ci95"] else ""
         counts, minutes = f"{row['tasks']} × {row['seeds']}", f"{float(row['wall_s']) / 60:.0f}"
-        cells = (f"`{row['method']}`", row["setting"], f"{float(row['mean']):.2f}{spread}", row["paper"], counts, minutes)
+        cells = (
+            f"`{row['method']}`",
+            row["setting"],
+            f"{float(row['mean']):.2f}{spread}",
+            row["paper"],
+            counts,
+            minutes,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -197,7 +212,9 @@ def main() -> None:
         if arguments.quick:
             preset, own = small(preset), small(own)
         length = f"{minutes:g}min" if minutes is not None else f"{preset.steps}steps"
-        run, preset, seconds = trained(preset, minutes, runs / f"{name}-{length}")
+        out = runs / f"{name}-{length}"
+        run, preset = trained(preset, minutes, out)
+        seconds = seconds_of(out)
         for shots in preset.test.test_shots:
             rows = figures(
                 run, dataclasses.replace(preset, method=own.method), shots, seconds, 4 if arguments.quick else 1000

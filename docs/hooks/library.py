@@ -48,8 +48,10 @@ def describe(name: str) -> str:
     """A preset's settings in one list item."""
     preset = PRESETS[name]
     tasks = _settings(preset.tasks, changed=("shots", "queries"))
+    # What few presets change is named by these alone.
+    always = tuple(f.name for f in dataclasses.fields(preset.method) if f.name not in ("outer_clip", "statistics"))
     return (
-        f"- `{name}`: {_settings(preset.method)}; tasks `{type(preset.tasks).__name__}` with {tasks}; network "
+        f"- `{name}`: {_settings(preset.method, changed=always)}; tasks `{type(preset.tasks).__name__}` with {tasks}; network "
         f"{_settings(preset.network)}; {preset.steps:,} outer steps."
     )
 

@@ -31,7 +31,7 @@ def rows(out):
 def test_the_table_holds_the_estimators_probabilities(glyph_run, folders, tmp_path, capsys):
     support, query = folders
     out = tmp_path / "deep" / "result.csv"
-    assert adapt(glyph_run, support, query, out, "--steps", "20") == 0
+    assert adapt(glyph_run, support, query, out, "--steps", "100") == 0
     # In natural order: folders, then files; columns as the support folder has its classes.
     files = [f"{name}/{index}.png" for name in ("10", "flat", "upright $") for index in (0, 1)]
     table = rows(out)
@@ -40,9 +40,10 @@ def test_the_table_holds_the_estimators_probabilities(glyph_run, folders, tmp_pa
         "file", "class", "predicted", "probability", "p_10", "p_flat", "p_upright $", "error",
     ]  # fmt: skip
     images = {
-        name: np.stack([np.asarray(Image.open(support / name / f"{i}.png")) for i in range(3)]) for name in CLASSES
+        name: np.stack([np.asarray(Image.open(support / name / f"{i}.png")) for i in range(3)])
+        for name in sorted(CLASSES)
     }
-    classifier = mc.FewShotClassifier(glyph_run, steps=20)
+    classifier = mc.FewShotClassifier(glyph_run, steps=100)
     classifier.fit(np.concatenate(list(images.values())), np.repeat(list(images), 3))
     expected = classifier.predict_proba(np.stack([np.asarray(Image.open(query / file)) for file in files]))
     found = [[float(row[f"p_{name}"]) for name in classifier.classes_] for row in table]
@@ -53,10 +54,10 @@ def test_the_table_holds_the_estimators_probabilities(glyph_run, folders, tmp_pa
         assert (row["class"], row["error"]) == (row["file"].split("/")[0], "")
     right = sum(row["class"] == row["predicted"] for row in table)
     said = capsys.readouterr().out
-    assert "tiny-glyphs adapted to 9 images of 3 classes, 20 inner steps." in said
+    assert "tiny-glyphs adapted to 9 images of 3 classes, 100 inner steps." in said
     assert f"Right: {right} of 6 ({right / 6:.1%})." in said
-    assert right >= 4  # of bars that lie as those of the support set do
-    assert Image.open(out.with_suffix(".png")).size[0] > 300
+    assert right >= 4  # bars that lie as those of the support set do; two would be chance
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_bad_query_costs_its_row_alone(glyph_run, folders, tmp_path, capsys):
@@ -144,51 +145,45 @@ def _nothing(support, query):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "flags", "message"),
+    ("spoil", "message"),
     [
-        (_empty, [], "--support: {support}/none: no image in it (.png, "),
+        (_empty, "--support: {support}/none: no image in it (.png, "),
         (
             _fourth,
-            [],
             "--support: {support} has 4 classes and the run was trained with 3 ways; leave classes out, or train with --ways 4",
         ),
-        (_alone, [], "--support: {support} has only one class, 'flat'; give two or more."),
-        (_damaged, [], "--support: {support}/flat/1.png: not an image that can be read (of no format that is known)"),
+        (_alone, "--support: {support} has only one class, 'flat'; give two or more."),
+        (_damaged, "--support: {support}/flat/1.png: not an image that can be read (of no format that is known)"),
         (
             _stranger,
-            [],
             "--query: {query}/slant is no class of the support set (10, flat, upright $). Put its images directly",
         ),
         (
             _nothing,
-            [],
             "--query: no image in {query}; expected FOLDER/IMAGE, or FOLDER/CLASS/IMAGE to count the right ones.",
-        ),
-        (None, ["--steps", "-1"], "FewShotClassifier: steps=-1; expected a whole number, 0 or more, or None."),
-        (
-            None,
-            ["--support", "/nowhere"],
-            "--support: /nowhere: not a folder that can be read (No such file or directory)",
-        ),
-        (
-            None,
-            ["--query", "/nowhere"],
-            "--query: /nowhere is not a folder that can be read (No such file or directory).",
-        ),
-        (
-            None,
-            ["--out", "table.txt"],
-            "--out table.txt: expected the name of a CSV file, for example predictions.csv.",
         ),
     ],
 )
-def test_what_cannot_be_is_told_before_any_work(glyph_run, folders, capsys, spoil, flags, message):
-    if spoil:
-        spoil(*folders)
-    out = folders[0].with_name("result.csv")
-    assert adapt(glyph_run, *folders, out, *flags) == 2
+def test_folders_that_will_not_do_are_told(glyph_run, folders, tmp_path, capsys, *, spoil, message):
+    spoil(*folders)
+    refused = adapt(glyph_run, *folders, tmp_path / "result.csv")
+    assert refused == 2
     assert "error: " + message.format(support=folders[0], query=folders[1]) in capsys.readouterr().err
-    assert not out.exists()
+    assert not (tmp_path / "result.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--steps", "-1", "FewShotClassifier: steps=-1; expected a whole number, 0 or more, or None."),
+        ("--support", "/nowhere", "--support: /nowhere: not a folder that can be read (No such file or directory)"),
+        ("--query", "/nowhere", "--query: /nowhere is not a folder that can be read (No such file or directory)."),
+        ("--out", "table.txt", "--out table.txt: expected the name of a CSV file, for example predictions.csv."),
+    ],
+)
+def test_flags_that_will_not_do_are_told(glyph_run, folders, capsys, *, flag, value, message):
+    assert adapt(glyph_run, *folders, folders[0].with_name("result.csv"), flag, value) == 2
+    assert f"error: {message}" in capsys.readouterr().err
 
 
 def test_runs_that_take_no_images_are_refused(sine_run, folders, tmp_path, capsys):

@@ -98,7 +98,7 @@ def test_compare_prints_one_table(trained, baseline, capsys):
 def test_on_a_narrow_terminal_intervals_stand_below_the_means():
     curve = {"shots": 5, "mean": [3.0] * 11, "interval": [0.125] * 11, "median": [2.0] * 11}
     curve |= {"rate": 0.0055, "diverged": [0], "tasks": 600}
-    results = Results("pretrain-sinusoid", "pretrain", 1761, 70_000, 70_000, [0], "best", {}, {}, [curve])
+    results = Results("pretrain-sinusoid", "pretrain", "mse", "", 1761, 70_000, 70_000, [0], "best", {}, {}, [curve])
     lines = {}
     for width in (80, 130):
         out = Console(width=width, record=True, file=io.StringIO())
@@ -202,6 +202,14 @@ def test_the_papers_figures_stand_beside_the_papers_setting_alone(preset, change
     chosen = PRESETS[preset]
     tasks = {"family": "Sinusoids", **dataclasses.asdict(chosen.test_distribution(5)), **changes.pop("tasks", {})}
     count = mc.count_parameters(chosen.build().learner.model)
-    values = {"name": preset, "method": chosen.method.name, "parameters": count, "step": 1, "planned": 1, "seeds": [0]}
+    values = {
+        "name": preset,
+        "method": chosen.method.name,
+        "measure": "mse",
+        "parameters": count,
+        "step": 1,
+        "planned": 1,
+        "seeds": [0],
+    }
     results = Results(**values | changes, which="best", test={}, tasks=tasks, curves=[])
     assert (published(results, 5, 1) is not None) == beside

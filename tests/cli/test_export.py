@@ -1,6 +1,7 @@
 """`metaception export`: what is written loads without the library, by the lines that stand beside it."""
 
 import json
+import pickle
 import re
 
 import jax.numpy as jnp
@@ -49,7 +50,12 @@ def test_an_adapted_model(glyph_run, tmp_path, monkeypatch, capsys):
         assert logits.shape == (rows, 3)
         shown = np.exp(logits[:, :2]) / np.exp(logits[:, :2]).sum(1, keepdims=True)
         np.testing.assert_allclose(shown, chances[:rows], rtol=1e-4)
-    np.testing.assert_array_equal(mc.FewShotClassifier.load(out).predict_proba(NEW), chances)
+    loaded = mc.FewShotClassifier.load(out)
+    np.testing.assert_array_equal(loaded.predict_proba(NEW), chances)
+    # The run's folder is kept, so that it can be fitted again; by a pickle too.
+    refitted = pickle.loads(pickle.dumps(loaded)).fit(images, np.repeat(list(CLASSES), 2))
+    assert refitted.run == str(glyph_run)
+    np.testing.assert_array_equal(refitted.predict_proba(NEW), chances)
     facts = json.loads((out / "model.json").read_text())
     assert (facts["kind"], facts["classes"], facts["statistics"]) == ("adapted", ["flat", "upright"], "support")
     assert (facts["inputs"], facts["outputs"], facts["steps"]) == ([28, 28, 1], 3, 5)
@@ -97,3 +103,12 @@ def test_what_cannot_be_exported_is_told(glyph_run, sine_run, tmp_path, capsys):
         assert main(["export", *map(str, arguments)]) == 2
         assert f"error: {message}" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_no_pickle_is_read_from_a_run(glyph_run, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise AssertionError("a pickle is read")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    assert mc.load_run(glyph_run).step == 0

@@ -50,5 +50,7 @@ def test_pages_show_command_lines():
         "compare",
         "analyze",
         "plot",
+        "adapt",
+        "export",
         "cite",
     }

@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 
 import metaception as mc
 from metaception.estimators.untrained import for_raw, standardised
+from metaception.runs.loop import Best, Snapshot
 
 RNG = np.random.default_rng(0)
 
@@ -22,21 +23,27 @@ def pictures(count, classes=3):
     return (80 * labels[:, None, None, None] + RNG.integers(0, 40, (len(labels), 6, 6, 1))).astype(np.uint8), labels
 
 
+def untrained(algorithm):
+    """A run of no outer steps, made by hand: training would compile what no test here looks at."""
+    meta = jax.tree.map(lambda leaf: leaf[None], algorithm.learner.init_meta(jax.random.key(0)))
+    zero = jnp.zeros(1, jnp.int32)
+    state = mc.State(meta, outer=None, estimator=None, step=zero, skipped=zero, skipped_in_a_row=zero)
+    snapshot = Snapshot(state, {}, zero, Best(meta, jnp.full(1, jnp.inf), zero))
+    return mc.TrainedRun(algorithm, [0], snapshot, [], {"preset": None})
+
+
 @pytest.fixture(scope="module")
 def run():
     images, labels = pictures(4)
-    tasks = mc.Episodes(
-        mc.ImageSet.from_classes("greys", {str(i): images[labels == i] for i in range(3)}), ways=3, shots=2
-    )
-    network = mc.conv_net((6, 6, 1), 3, filters=4, blocks=1)
-    algorithm = mc.FOMAML(inner_rate=0.4, meta_batch_size=2).build(network, tasks, loss=mc.cross_entropy)
-    return mc.train(algorithm, steps=0, validation=tasks, validation_tasks=2, progress=False)
+    classes = mc.ImageSet.from_classes("greys", {str(i): images[labels == i] for i in range(3)})
+    tasks, network = mc.Episodes(classes, ways=3, shots=2), mc.conv_net((6, 6, 1), 3, filters=4, blocks=1)
+    return untrained(mc.FOMAML(inner_rate=0.4, meta_batch_size=2).build(network, tasks, loss=mc.cross_entropy))
 
 
 @pytest.fixture(scope="module")
 def line():
     model = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
-    return mc.train(mc.MAML(inner_rate=0.25).build(model, mc.Lines()), steps=0, validation_tasks=2, progress=False)
+    return untrained(mc.MAML(inner_rate=0.25).build(model, mc.Lines()))
 
 
 X, Y = pictures(2)

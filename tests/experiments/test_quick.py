@@ -44,10 +44,19 @@ def test_quick(name, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (ROOT / "results").rglob("*")} == before
 
 
-@pytest.mark.parametrize(("name", "method"), [("sinusoid", "random"), ("tuning", "maml")])
-def test_quick_one_method(name, method, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--quick", "--only", method]
+@pytest.mark.parametrize(
+    ("name", "method", "arguments"),
+    [
+        ("sinusoid", "random", ["--only", "random"]),
+        ("tuning", "maml", ["--only", "maml"]),
+        ("glyphs", "anil", ["glyphs", "--only", "anil"]),
+        ("representation", "maml", []),
+    ],
+)
+def test_quick_one_method(name, method, arguments, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
+    script = {"glyphs": "images"}.get(name, name)
+    command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *arguments, "--quick"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert run.returncode == 0, run.stderr
     (table,) = tmp_path.glob("*/*.csv")

@@ -12,7 +12,7 @@ from metaception.runs.testing import Results
 def _results(tasks):
     curve = {"shots": 5, "mean": [3.0] + [1.0] * 10, "interval": [0.1] * 11}
     given = {"family": "Sinusoids", **dataclasses.asdict(tasks)}
-    return Results("maml-sinusoid", "maml", 1761, 1, 1, [0], "best", {}, given, [curve])
+    return Results("maml-sinusoid", "maml", "mse", "", 1761, 1, 1, [0], "best", {}, given, [curve])
 
 
 def test_the_papers_figures_stand_beside_ours_where_the_tasks_are_the_papers():

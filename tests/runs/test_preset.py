@@ -11,7 +11,6 @@ from metaception.methods.references import BIBTEX, LIBRARY, bibtex
 from metaception.runs.preset import METHODS, from_dict, to_dict
 from metaception.runs.presets import PRESETS
 
-
 # Presets of one method on one set of images differ in numbers alone.
 KINDS = {(preset.method.name, getattr(preset.tasks, "images", preset.name)): preset for preset in PRESETS.values()}
 

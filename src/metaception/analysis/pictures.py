@@ -23,6 +23,7 @@ def adaptation_picture(similarity: Similarity, title: str) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, measures in zip(axes, (("pwcca", "mean_cca"), ("cka", "cka_debiased")), strict=True):
+        axis.set_title("canonical correlations" if "pwcca" in measures else "kernel alignment")
         for place, (measure, colour) in enumerate(zip(measures, (_BLUE, _ORANGE), strict=True)):
             _curve(axis, similarity, measure, label=LABELS[measure], colour=colour, place=(place, 2))
     axes[0].set_ylabel("similarity before and after adaptation")

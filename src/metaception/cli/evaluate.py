@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from metaception.cli.console import ResultsTable, caption, console
+from metaception.learners.supervised import Statistics
 from metaception.runs.errors import UsageError
 from metaception.runs.preset import MetaTest, Preset
 from metaception.runs.run import TrainedRun, load_run
@@ -27,6 +28,7 @@ class Evaluate:
         test_tasks: how many test tasks.
         test_queries: query points a task, evenly over the range of x.
         test_seed: which test tasks.
+        test_statistics: what batch normalisation takes its statistics from: batch (transductive), support or one.
         data_dir: the folder of the data sets, for runs on images.
         last: test the last meta-parameters instead of the best on validation.
         save: keep these results in the run folder in place of the ones there; `compare` and `plot` then show them.
@@ -38,6 +40,7 @@ class Evaluate:
     test_tasks: int | None = None
     test_queries: int | None = None
     test_seed: int | None = None
+    test_statistics: Statistics | None = None
     data_dir: Path | None = None
     last: bool = False
     save: bool = False

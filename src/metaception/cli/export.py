@@ -70,7 +70,7 @@ def run(command: Export) -> int:
         classifier.save(command.out)
         what = f"adapted to {len(labels)} images of {len(classes)} classes"
     else:
-        learner = with_statistics(loaded.algorithm.learner, command.statistics)
+        learner = with_statistics(loaded.algorithm.test_learner, command.statistics)
         steps = command.steps
         if isinstance(learner, Iterative):
             steps = learner.steps if steps is None else steps

@@ -52,6 +52,17 @@ def load_folder(
     Raises:
         DataError: where there is no such folder, no class in it, a class without images, an image that cannot be read, or one
             of another size than those before it.
+
+    Examples:
+        >>> import tempfile, numpy as np, metaception as mc
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     for name, shade in (("dark", 10), ("light", 240)):
+        ...         (Path(parent) / name).mkdir()
+        ...         Image.fromarray(np.full((30, 40), shade, np.uint8)).save(Path(parent) / name / "one.png")
+        ...     images = mc.load_folder(parent, size=(28, 28), name="greys")
+        >>> images.classes, images.images[:, 0, 0, 0].tolist()
+        (('dark', 'light'), [10, 240])
     """
     folder = Path(folder).expanduser()
     _check(size, channels)

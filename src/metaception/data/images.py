@@ -54,8 +54,8 @@ class ImageSet:
             )
 
     def __repr__(self) -> str:
-        height, width, channels = self.images.shape[1:]
-        return f"ImageSet({self.name}: {len(self.classes):,} classes, {len(self.images):,} images of {height}×{width}×{channels})"
+        size = "×".join(map(str, self.images.shape[1:]))
+        return f"ImageSet({self.name}: {len(self.classes):,} classes, {len(self.images):,} images of {size})"
 
     @classmethod
     def from_classes(

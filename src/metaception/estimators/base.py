@@ -27,7 +27,7 @@ from metaception.core.streams import stream_key
 from metaception.core.task import Examples
 from metaception.domains.classification.episodes import Episodes
 from metaception.estimators.saving import Portable, adapt, adapted_model
-from metaception.estimators.untrained import for_raw, perceptron, standardised
+from metaception.estimators.untrained import for_raw, perceptron, random_parameters, standardised
 from metaception.learners.supervised import Statistics
 from metaception.runs.errors import RunError, UsageError
 from metaception.runs.run import TrainedRun, Which, load_run
@@ -138,7 +138,7 @@ class FewShot(BaseEstimator):
         learner: Learner
         if run is None:
             learner = perceptron(X.shape[1], outputs, self.classification)
-            meta = learner.init_meta(stream_key(seed, "initialise"))
+            meta = random_parameters(X.shape[1], outputs, seed)
             scaled, *moments = standardised(X)
             data, undo = Examples(scaled, targets), {"inputs": tuple(moments)}
             if not self.classification:
@@ -146,7 +146,10 @@ class FewShot(BaseEstimator):
                 data, undo["targets"] = data._replace(targets=scaled), tuple(moments)
             adapted = for_raw(_adapt(learner, key, meta, data, self._steps(learner)), **undo)
         else:
-            learner, meta = with_statistics(run.algorithm.learner, self.statistics), run.meta(self.which, self.index)
+            learner, meta = (
+                with_statistics(run.algorithm.test_learner, self.statistics),
+                run.meta(self.which, self.index),
+            )
             adapted = _adapt(learner, key, meta, Examples(X, targets), self._steps(learner))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(adapted)):
             raise RunError(
@@ -269,8 +272,8 @@ def outputs_of(run: TrainedRun) -> int:
         return ways
 
     def outputs(key: Any) -> Any:
-        meta, task = run.algorithm.learner.init_meta(key), run.algorithm.tasks.sample(key)
-        return run.algorithm.predict(run.algorithm.adapt(key, meta, task.support), task.support.inputs)
+        learner, support = run.algorithm.test_learner, run.algorithm.tasks.sample(key).support
+        return learner.predict(learner.adapt(key, run.algorithm.learner.init_meta(key), support), support.inputs)
 
     return jax.eval_shape(outputs, jax.random.key(0)).shape[-1]
 

@@ -262,10 +262,10 @@ def _readme(facts: dict[str, Any]) -> str:
 Loads without Metaception, in the folder of this file, with JAX and safetensors:
 
 ```python
-import jax, jax.export, safetensors.numpy
+import pathlib, jax, jax.export, safetensors.numpy
 
 weights = safetensors.numpy.load_file("{WEIGHTS}")
-program = jax.export.deserialize(open("{PROGRAM}", "rb").read())
+program = jax.export.deserialize(pathlib.Path("{PROGRAM}").read_bytes())
 outputs = jax.jit(program.call)(weights, {arguments})
 ```
 

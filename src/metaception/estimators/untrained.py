@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -23,11 +24,27 @@ WIDTHS = (40, 40)
 @cache
 def perceptron(features: int, outputs: int, classification: bool) -> Initialisation:
     """The learner: all parameters adapt by Adam, from random ones. It has no batch statistics."""
-    model = mlp(features, outputs, widths=WIDTHS, initialiser="he")
+    model = mlp(features, outputs, widths=WIDTHS)
     loss = cross_entropy if classification else mean_squared_error
     return Initialisation(
         model=model, loss_function=loss, rate=jnp.asarray(RATE), steps=STEPS, optimizer=optax.adam(1.0)
     )
+
+
+def random_parameters(features: int, outputs: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Its parameters: weights N(0, 2/fan-in), N(0, 1/fan-in) in the last layer, biases zero (He et al. 2015).
+
+    From numpy: JAX would compile a program for each number of features.
+    """
+    rng = np.random.default_rng(seed)
+    gains = (*(2 for _ in WIDTHS), 1)
+    return [
+        {
+            "weight": rng.normal(scale=(gain / rows) ** 0.5, size=(rows, columns)).astype(np.float32),
+            "bias": np.zeros(columns, np.float32),
+        }
+        for gain, (rows, columns) in zip(gains, itertools.pairwise((features, *WIDTHS, outputs)), strict=True)
+    ]
 
 
 def standardised(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from metaception.core.metagradient import MetaGradient
 from metaception.core.model import Model, as_model, count_parameters
 from metaception.core.task import Examples, Task, TaskDistribution, as_tasks
 from metaception.domains.regression.losses import mean_squared_error
-from metaception.learners.supervised import Loss
+from metaception.learners.supervised import Loss, Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,9 @@ class Method(ABC):
         outer_rate: step size of the outer optimiser, at the start.
         outer_schedule: how it changes over the run: constant, or falling to zero along a line or half a cosine.
         outer_clip: the largest size of any entry of the meta-gradient, which is cut to it; 0 for no limit.
+        statistics: what batch normalisation takes its statistics from where query sets are predicted, in training and in
+            tests: batch (the query set together: transductive, as in the papers), support (the support set alone) or one (each
+            query joins the support set alone).
         mapping: how tasks are mapped: auto, sequential, vectorised, chunked:SIZE or sharded.
     """
 
@@ -41,6 +44,7 @@ class Method(ABC):
     outer_rate: float = 1e-3
     outer_schedule: Literal["constant", "linear", "cosine"] = "constant"
     outer_clip: float = 0.0
+    statistics: Statistics = "batch"
     mapping: str = "auto"
 
     name: ClassVar[str]
@@ -144,6 +148,8 @@ class Method(ABC):
         model = as_model(model, example)
         _check_outputs(self.name, model, tasks, task)
         learner = self.learner(model, loss)
+        if self.statistics != "batch":
+            learner = with_statistics(learner, self.statistics)
         if inner is not None:
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
@@ -158,6 +164,19 @@ class Method(ABC):
             _check_fit(self.name, model, task, loss)
             raise
         return algorithm
+
+
+def with_statistics(learner: Learner, statistics: Statistics) -> Learner:
+    """The learner with another policy of batch statistics.
+
+    Raises:
+        ValueError: for a learner that has none.
+    """
+    if not hasattr(learner, "statistics"):
+        raise ValueError(
+            f"{type(learner).__name__} has no policy of batch statistics; leave statistics={statistics!r} out."
+        )
+    return dataclasses.replace(learner, statistics=statistics)  # type: ignore[call-arg]
 
 
 def _check_outputs(name: str, model: Model, tasks: TaskDistribution, task: Task) -> None:

@@ -23,7 +23,7 @@ class NearestNeighbour(Method):
     k(x) = yⱼ,  j = argminᵢ ‖f(x) − f(xᵢ)‖, or argmaxᵢ cos(f(x), f(xᵢ)).
 
     f is the model without its last layer as it is drawn, which outer steps leave as it is: the pixels of `metaception.pixels`,
-    or the features of a random network. On features that another method trained, see `metaception.Nearest`.
+    or the features of a random network. Evaluated with another method's meta-parameters, it compares what that one trained.
 
     Attributes:
         distance: euclidean or cosine.

@@ -110,11 +110,8 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
             axis.set_title(f"{said} ({chance[said]:.0%})", fontsize=8, color=colour)
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
-    figure.suptitle(
-        f"{preset.name}: {shown_shots} support image{'s' * (shown_shots > 1)} a class, then queries and what they are "
-        "taken for (orange: wrongly)",
-        fontsize=9,
-    )
+    shown = f"{shown_shots} support image{'s' * (shown_shots > 1)} a class, then queries"
+    figure.suptitle(f"{preset.name}\n{shown}\nand what they are taken for (orange: wrongly)", fontsize=9)
     return figure
 
 

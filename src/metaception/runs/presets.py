@@ -146,7 +146,7 @@ _ALL = (
     _on_glyphs(
         "anil",
         "ANIL on Glyphs, 5-way 1-shot: the inner loop adapts the last layer alone",
-        ANIL(inner_rate=0.4, meta_batch_size=16),
+        ANIL(inner_rate=0.4, inner_steps=5, meta_batch_size=16),
     ),
     _on_glyphs(
         "boil",
@@ -156,7 +156,7 @@ _ALL = (
     _on_glyphs(
         "nil",
         "NIL on Glyphs, 5-way 1-shot: trained as ANIL, tested without the head",
-        NIL(inner_rate=0.4, meta_batch_size=16),
+        NIL(inner_rate=0.4, inner_steps=5, meta_batch_size=16),
     ),
     _on_glyphs(
         "imaml",

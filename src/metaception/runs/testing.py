@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from metaception.core.algorithm import MetaAlgorithm, itself
 from metaception.core.model import Model, count_parameters
 from metaception.domains.classification.networks import conv_net
 from metaception.domains.regression.networks import mlp
@@ -18,9 +19,10 @@ from metaception.domains.regression.tasks import Sinusoids
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.evaluation.published import IMAGES, SINUSOID, Published
 from metaception.methods.joint import Oracle
+from metaception.methods.method import with_statistics
 from metaception.runs.errors import UsageError, is_out_of_memory, out_of_memory_at_test
 from metaception.runs.files import disk_errors, write_json
-from metaception.runs.preset import Preset
+from metaception.runs.preset import MetaTest, Preset
 from metaception.runs.run import TrainedRun, Which
 
 FILE = "test.json"
@@ -35,6 +37,7 @@ class Results:
         name: the preset's name.
         method: the method's name.
         measure: what the figures are: `mse`, or `accuracy`, from 0 to 1.
+        statistics: the policy of batch statistics that the test had, where the network has any; else empty.
         parameters: numbers in the model.
         step: outer steps of the run when it was tested.
         planned: outer steps that it was to take.
@@ -48,6 +51,7 @@ class Results:
     name: str
     method: str
     measure: str
+    statistics: str
     parameters: int
     step: int
     planned: int
@@ -71,7 +75,7 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
     test = preset.test
     curves = []
     for shots in test.test_shots:
-        tasks, algorithm, rate = preset.test_distribution(shots), run.algorithm, None
+        tasks, algorithm, rate = preset.test_distribution(shots), tested_algorithm(run.algorithm, test), None
         if preset.method.tunes_rate:
             tuning = preset.tasks.tuning_tasks(shots, test.test_queries)
             algorithm, rate = tune_rate(algorithm, metas, tuning, steps=test.test_steps)
@@ -91,6 +95,7 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
         preset.name,
         preset.method.name,
         preset.tasks.measure,
+        _statistics(preset),
         count_parameters(model),
         run.step,
         preset.steps,
@@ -102,11 +107,32 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
     )
 
 
+def tested_algorithm(algorithm: MetaAlgorithm, test: MetaTest) -> MetaAlgorithm:
+    """The algorithm with the test's policy of batch statistics.
+
+    Raises:
+        UsageError: for a learner that has none.
+    """
+    if test.test_statistics is None:
+        return algorithm
+    try:
+        learner = with_statistics(algorithm.test_learner, test.test_statistics)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return dataclasses.replace(algorithm, learner=learner, at_test=itself)
+
+
 def tested_on(preset: Preset) -> dict[str, Any]:
     """The settings that say which tasks a test draws from, as plain values."""
     varied = ("train_ways", "shots", "queries", "validation_queries", "exclusive")
     settings = {name: value for name, value in dataclasses.asdict(preset.tasks).items() if name not in varied}  # type: ignore[call-overload]
     return {**settings, "grid": True} if "grid" in settings else settings
+
+
+def _statistics(preset: Preset) -> str:
+    if getattr(preset.network, "normalisation", "none") != "batch":
+        return ""
+    return preset.test.test_statistics or preset.method.statistics
 
 
 def _figures(result: Evaluation) -> dict[str, Any]:
@@ -138,7 +164,7 @@ def _published_of_images(results: Results, shots: int, step: int) -> Published |
     tasks = results.tasks
     if step != len(results.curves[0]["mean"]) - 1 or tasks["images"] not in PAPER_NETWORKS:
         return None
-    found = IMAGES.get((tasks["images"], results.method, tasks["ways"], shots, "batch"))
+    found = IMAGES.get((tasks["images"], results.method, tasks["ways"], shots, results.statistics))
     size = count_parameters(PAPER_NETWORKS[tasks["images"]](tasks["ways"]))
     return found._replace(value=found.value / 100) if found and results.parameters == size else None
 
@@ -165,7 +191,7 @@ def load_results(folder: Path) -> Results | None:
     if not path.is_file():
         return None
     try:
-        values = {"measure": "mse", **json.loads(path.read_text(encoding="utf-8"))}
+        values = {"measure": "mse", "statistics": "", **json.loads(path.read_text(encoding="utf-8"))}
         for name in ("test", "tasks"):
             values[name] = {key: tuple(v) if isinstance(v, list) else v for key, v in values[name].items()}
         for curve in values["curves"]:

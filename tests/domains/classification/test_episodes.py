@@ -95,7 +95,7 @@ def test_exclusive_labels_are_permuted_and_fixed_ones_are_not():
 def test_shots_that_differ_between_classes_and_tasks():
     tasks = mc.Episodes(named([8] * 4), ways=2, shots=(1, 4), queries=2)
     task = draw(tasks)
-    classes, numbers, _ = read(task.support)
+    _, numbers, _ = read(task.support)
     labels = np.asarray(task.support.targets).reshape(200, 2, 4)
     own = (labels >= 0).sum(axis=2)
     assert set(np.unique(own)) == {1, 2, 3, 4}

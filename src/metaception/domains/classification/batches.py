@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,13 +28,15 @@ class Batches(TaskDistribution):
         ValueError: for a size below one.
 
     Examples:
-        >>> import jax, numpy as np, metaception as mc
+        >>> import jax, jax.numpy as jnp, numpy as np, metaception as mc
         >>> images = mc.ImageSet.from_classes("greys", {str(i): np.full((4, 8, 8), 20 * i, np.uint8) for i in range(10)})
         >>> batches = mc.Batches(images, size=6)
         >>> query = batches.sample(jax.random.key(0)).query
-        >>> batches.ways, query.inputs.shape, bool((query.inputs[:, 0, 0, 0] * 255 / 20 == query.targets).all())
+        >>> batches.ways, query.inputs.shape, bool((jnp.round(query.inputs[:, 0, 0, 0] * 255 / 20) == query.targets).all())
         (10, (6, 8, 8, 1), True)
     """
+
+    finite: ClassVar[bool] = True
 
     images: UInt8[Array, "n height width channels"]
     labels: Int[Array, " n"]
