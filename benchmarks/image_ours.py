@@ -19,6 +19,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "mixed": {"memory": "mixed"},
     "vectorised": {"mapping": "vectorised"},
     "chunked:4": {"mapping": "chunked:4"},
+    "bfloat16": {},
 }
 METHODS: dict[str, type[Any]] = {"first_order": mc.FOMAML, "anil": mc.ANIL, "imaml": mc.IMAML}
 
@@ -26,7 +27,8 @@ METHODS: dict[str, type[Any]] = {"first_order": mc.FOMAML, "anil": mc.ANIL, "ima
 class OurImages(Ours):
     """All outer steps in one compiled loop, as the training loop has them.
 
-    The names: `metaception`, `metaception MODE` (rematerialise, mixed), `metaception MAPPING`, `metaception METHOD`.
+    The names: `metaception`, `metaception MODE` (rematerialise, mixed), `metaception MAPPING`, `metaception METHOD`,
+    `metaception bfloat16`.
     """
 
     def build(self, name: str, workload: ImageWorkload) -> mc.MetaAlgorithm:
@@ -52,6 +54,7 @@ class OurImages(Ours):
             filters=workload.filters,
             downsampling="stride" if omniglot else "max_pool",
             readout="mean" if omniglot else "flatten",
+            precision="bfloat16" if how == "bfloat16" else "float32",
         )
         method = METHODS.get(how, mc.MAML)(**settings, **KNOWN.get(how, {}))
         return method.build(model, tasks, loss=mc.cross_entropy)

@@ -37,6 +37,15 @@ class ImageWorkload:
         return f"{self.images}, {self.tasks} tasks, {WAYS}-way {self.shots}-shot, {self.queries} queries, {steps}"
 
     @property
+    def tolerance(self) -> float:
+        """How far a peer's meta-gradient may be from ours, relative to the norm.
+
+        Sums in another order turn some of the many ReLUs and maxima round; without its second-order term a meta-gradient is
+        further away by far (tests/benchmarks).
+        """
+        return 0.02
+
+    @property
     def size(self) -> tuple[int, int, int]:
         """Height, width and channels."""
         return (28, 28, 1) if self.images == "omniglot" else (84, 84, 3)
@@ -73,6 +82,26 @@ class ImageWorkload:
         arrays.append(draw.standard_normal((self.features, WAYS)) * self.features**-0.5)
         arrays.append(0.1 * draw.standard_normal(WAYS))
         return [array.astype(np.float32) for array in arrays]
+
+    def products(self) -> float:
+        """Floating-point operations in the convolutions of one outer step of exact MAML, the fewest that give its gradient.
+
+        A convolution of one image counts 2 · places · 9 · in · out. The query images want it three times (forward, to the
+        images, to the kernel); the support images of every inner step three times for the gradient and twice that for the
+        product with the Hessian, for each of three bilinear maps has two derivatives. The first layer hands nothing to its
+        images, which saves it a third of each.
+        """
+        height, width, channels = self.size
+        total = 0.0
+        for layer in range(4):
+            if self.images == "omniglot":
+                height, width = -(-height // 2), -(-width // 2)
+            one = 2 * height * width * 9 * channels * self.filters * (2 / 3 if layer == 0 else 1)
+            total += one * WAYS * (3 * self.queries + 9 * self.shots * self.inner_steps)
+            if self.images == "mini_imagenet":
+                height, width = height // 2, width // 2
+            channels = self.filters
+        return self.tasks * total
 
     def load(self, name: str) -> Implementation:
         """The implementation of that name, set up: see image_ours.py and image_peers.py.

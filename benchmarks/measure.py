@@ -108,7 +108,7 @@ def measure(names: Sequence[str], workload: Any, threads: int, effort: Effort) -
             workers[-1].answer()
         for worker in workers[1:]:
             if not worker.name.startswith("metaception"):
-                check(workers[0], worker)
+                check(workers[0], worker, workload.tolerance)
         for worker in workers:
             worker.calibrate(effort.seconds)
         times: dict[str, list[float]] = {name: [] for name in names}
@@ -121,7 +121,7 @@ def measure(names: Sequence[str], workload: Any, threads: int, effort: Effort) -
             worker.close()
 
 
-def check(ours: Worker, peer: Worker, tolerance: float = 1e-4) -> None:
+def check(ours: Worker, peer: Worker, tolerance: float) -> None:
     """Assert that a peer's meta-gradient, on a meta-batch that it drew, is ours, and that the meta-batch is of sinusoids."""
     batch, theirs = peer.ask("estimate")
     same(ours.ask("meta_gradient", batch), theirs, peer.name, tolerance)

@@ -36,6 +36,11 @@ class Workload:
         return f"{steps}, {self.tasks} tasks, width {self.width}"
 
     @property
+    def tolerance(self) -> float:
+        """How far a peer's meta-gradient may be from ours, relative to the norm."""
+        return 1e-4
+
+    @property
     def sizes(self) -> list[tuple[int, int]]:
         """Rows and columns of each layer's weight."""
         return [(1, self.width), (self.width, self.width), (self.width, 1)]

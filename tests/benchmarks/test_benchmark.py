@@ -130,3 +130,25 @@ def test_the_peers_have_our_meta_gradient(module):
         batch, gradient = peer(workload).estimate()
         measure.same(reference.meta_gradient(batch), gradient, name, 1e-4)
         assert np.ptp(batch[0]) > 5
+
+
+def test_the_check_on_images_tells_a_missing_second_order_term(module):
+    work, measure, ours = module("image_work"), module("measure"), module("image_ours")
+
+    class Small(work.ImageWorkload):
+        filters = 4
+
+    workload = Small(tasks=1, queries=1)
+    implementation = ours.OurImages("metaception", workload)
+    batch, gradient = implementation.estimate()
+    assert [part.shape for part in batch] == [(1, 5, 28, 28, 1), (1, 5)] * 2
+    implementation.algorithm = implementation.build("metaception first_order", workload)
+    with pytest.raises(AssertionError, match="a peer: its meta-gradient is"):
+        measure.same(implementation.meta_gradient(batch), gradient, "a peer", workload.tolerance)
+
+
+def test_the_least_products_of_a_step_are_counted_by_hand(module):
+    """One image of Omniglot, in multiplications and additions, layer by layer; 3 passes a query, 9 a support image."""
+    work = module("image_work")
+    layers = [2 * 14**2 * 9 * 64 * 2 / 3, *(2 * size**2 * 9 * 64**2 for size in (7, 4, 2))]
+    assert work.ImageWorkload(tasks=2, shots=1, queries=4).products() == pytest.approx(2 * 5 * (9 + 12) * sum(layers))

@@ -28,7 +28,7 @@ class Adapt:
     is named in its row, and the others are classified.
 
     Attributes:
-        run: the run folder.
+        run: the run folder; or glyphs, a small model that comes with the package.
         support: the images to learn from, sorted into folders: FOLDER/CLASS/IMAGE.
         query: the images to classify, FOLDER/IMAGE; or FOLDER/CLASS/IMAGE, and the right ones are counted.
         out: the CSV file: file, class (with FOLDER/CLASS/IMAGE), predicted, probability, p_CLASS of every class, error. A
