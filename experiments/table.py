@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 RESULTS = Path(__file__).parent.parent / "results"
-MEASURED = (RESULTS.name, "benchmarks/*.csv", "benchmarks/*.md", "docs/mapping.md")
+MEASURED = (RESULTS.name, "benchmarks/*.csv", "benchmarks/*.md", "docs/mapping.md", "docs/convolution.md")
 """What experiments and benchmarks write, as seen from the checkout."""
 
 

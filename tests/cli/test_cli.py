@@ -206,6 +206,7 @@ def test_the_papers_figures_stand_beside_the_papers_setting_alone(preset, change
         "name": preset,
         "method": chosen.method.name,
         "measure": "mse",
+        "statistics": "",
         "parameters": count,
         "step": 1,
         "planned": 1,

@@ -53,4 +53,5 @@ def test_pages_show_command_lines():
         "adapt",
         "export",
         "cite",
+        "data",
     }

@@ -6,6 +6,7 @@ import json
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +29,13 @@ def folder_of(name: str) -> Traversable:
 
 def write_shipped(run: TrainedRun, folder: Path) -> None:
     """Write the best meta-parameters of a run's first seed, and its configuration, as the package holds them."""
-    from safetensors.numpy import save_file  # noqa: PLC0415 (not everyone who imports metaception needs it)
+    from safetensors.numpy import save  # noqa: PLC0415 (not everyone who imports metaception needs it)
 
     folder.mkdir(parents=True, exist_ok=True)
     config = {"preset": run.config["preset"], "step": int(np.asarray(run.snapshot.best.step)[0])}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    save_file({name: np.asarray(leaf) for name, leaf in _named(run.meta()).items()}, folder / "meta.safetensors")
+    content = save({name: np.asarray(leaf) for name, leaf in _named(run.meta()).items()})
+    (folder / "meta.safetensors").write_bytes(content)
 
 
 def load_shipped(name: str) -> TrainedRun:
@@ -62,5 +64,5 @@ def load_shipped(name: str) -> TrainedRun:
     return TrainedRun(algorithm, [config["preset"]["seed"]], snapshot, [], {"preset": config["preset"]})
 
 
-def _named(meta: Meta) -> dict[str, jax.Array]:
+def _named(meta: Meta) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(meta)[0]}
