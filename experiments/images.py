@@ -178,7 +178,7 @@ def small(preset: Preset) -> Preset:
     """The same on Glyphs, with a tiny network, for two outer steps."""
     tasks = dataclasses.replace(preset.tasks, images="glyphs")  # type: ignore[type-var]
     network: Any = preset.network
-    network = dataclasses.replace(network, filters=2, blocks=2) if hasattr(network, "filters") else network
+    network = dataclasses.replace(network, filters=2, blocks=1) if hasattr(network, "filters") else network
     method = dataclasses.replace(preset.method, meta_batch_size=2)
     test = dataclasses.replace(preset.test, test_shots=(1,), test_steps=1, test_queries=1)
     return dataclasses.replace(

@@ -23,7 +23,7 @@ COMMAND = "python experiments/representation.py"
 MEASURES = ("pwcca", "mean_cca", "cka", "cka_debiased")
 METHODS = ("maml", "anil")
 QUICK_TRAINING = (
-    "maml-glyphs --steps 2 --filters 2 --blocks 2 --meta-batch-size 2 --test-tasks 4 --validation-tasks 2 --quiet"
+    "maml-glyphs --steps 2 --filters 2 --blocks 1 --meta-batch-size 2 --test-tasks 4 --validation-tasks 2 --quiet"
 )
 QUICK_ANALYSIS = "--test-tasks 4 --similarity-tasks 2 --steps 1"
 

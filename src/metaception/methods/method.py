@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaception.core.algorithm import MetaAlgorithm
+from metaception.core.algorithm import MetaAlgorithm, itself
 from metaception.core.learner import Learner
 from metaception.core.mapping import as_mapping
 from metaception.core.metagradient import MetaGradient
@@ -154,8 +154,10 @@ class Method(ABC):
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
         mapping = as_mapping(self.mapping, parameters=count_parameters(model))
         updates = self.outer(steps) if outer is None else outer
+        # Not a method of this instance where it need not be: what is compiled for it serves other settings too.
+        at_test = itself if type(self).test_learner is Method.test_learner else self.test_learner
         algorithm = MetaAlgorithm(
-            learner, self.estimator(), tasks, updates, self.meta_batch_size, mapping, at_test=self.test_learner
+            learner, self.estimator(), tasks, updates, self.meta_batch_size, mapping, at_test=at_test
         )
         try:
             algorithm.check()

@@ -111,7 +111,7 @@ def test_shots_that_differ_between_classes_and_tasks():
 
 def test_a_key_is_an_episode_and_pixels_go_from_0_to_1():
     tasks = mc.Episodes(named([5] * 5), ways=5, shots=1, queries=1)
-    sample = jax.jit(tasks.sample)
+    sample = jax.jit(lambda key: tasks.sample(key))
     one, again, other = (sample(jax.random.key(seed)) for seed in (0, 0, 1))
     assert (one.support.inputs == again.support.inputs).all()
     assert not (one.support.inputs == other.support.inputs).all()
