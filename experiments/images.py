@@ -84,7 +84,10 @@ def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.Traine
     """The run in a folder, made or gone on with, and its preset."""
     validation = preset.tasks.validation_tasks()
     if (out / "config.json").exists():
-        preset = mc.load_run(out).preset or preset
+        done = mc.load_run(out)
+        preset = done.preset or preset
+        if done.step >= preset.steps:
+            return done, preset
     elif minutes is not None:
         preset = dataclasses.replace(preset, steps=steps_in(preset.build(), validation, minutes))
     every = max(1, preset.steps // 50)
