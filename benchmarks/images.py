@@ -24,13 +24,14 @@ from report import Result, Table, fill, number, provenance, threads_text, write_
 from rich.console import Console
 
 HERE = Path(__file__).parent
-COMMAND = "python benchmarks/images.py"
+COMMAND = " ".join(["python benchmarks/images.py", *sys.argv[1:]])
 OURS = "metaception"
 PEERS = ("pytorch loop", "pytorch loop, channels last", "pytorch torch.func")
 DESIGN = ImageWorkload()
 PAPER = ImageWorkload(tasks=32, queries=1)
 MINI = ImageWorkload("mini_imagenet", tasks=4, queries=15, inner_steps=5)
 WAYS = (OURS, *(f"{OURS} {way}" for way in ("rematerialise", "mixed", "bfloat16", "first_order", "anil", "imaml")))
+PARTS = ("beside", "ways")
 PRODUCT = 1024
 """Rows and columns of the matrix product that the machine's rate is measured by."""
 
@@ -41,7 +42,7 @@ def peers() -> tuple[str, ...]:
     return (OURS, *PEERS) if there else (OURS,)
 
 
-def plan() -> list[tuple[Sequence[str], ImageWorkload, int]]:
+def plan(parts: Sequence[str]) -> list[tuple[Sequence[str], ImageWorkload, int]]:
     """What to measure together: the names, the size, the threads."""
     both = [1, cores()] if cores() > 1 else [1]
     # On mini-ImageNet torch.func takes many times as long as the loop, and gigabytes.
@@ -49,7 +50,7 @@ def plan() -> list[tuple[Sequence[str], ImageWorkload, int]]:
     beside = [(peers(), size, threads) for size in (DESIGN, PAPER) for threads in both]
     beside += [(few, MINI, threads) for threads in both]
     growth = [(WAYS, replace(DESIGN, inner_steps=steps), 1) for steps in (1, 5, 10)]
-    return beside + growth
+    return (beside if "beside" in parts else []) + (growth if "ways" in parts else [])
 
 
 def side_by_side(result: Result) -> Table:
@@ -87,12 +88,20 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smoke test that writes nothing")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="beside: PyTorch's; ways: our own beside each other. The page then has these alone",
+    )
+    arguments = parser.parse_args()
+    quick = arguments.quick
     console, started = Console(width=None if sys.stdout.isatty() else 150), time.monotonic()
     effort = Effort(rounds=1, seconds=0.01) if quick else Effort(seconds=1.0)
     tiny = ImageWorkload(tasks=1, queries=1)
     results = []
-    for names, workload, threads in [((OURS,), tiny, 1)] if quick else plan():
+    for names, workload, threads in [((OURS,), tiny, 1)] if quick else plan(arguments.parts):
         results.append(Result(workload, threads, measure(names, workload, threads, effort)))
         side_by_side(results[-1]).show(console)
     if peers() == (OURS,):
