@@ -187,13 +187,19 @@ def test_what_is_absent_is_told(tmp_path):
     with pytest.raises(DataError) as error:
         load_omniglot(tmp_path)
     assert str(error.value) == (
-        f"Omniglot is not in {tmp_path} nor in {tmp_path / 'omniglot'}: missing images_background and images_evaluation. Load "
-        f"it with download=True, or get {omniglot.URL}/images_background.zip and {omniglot.URL}/images_evaluation.zip and put "
+        f"Omniglot is not in {tmp_path} nor in {tmp_path / 'omniglot'}: missing images_background and images_evaluation. "
+        "Fetch it: `metaception data omniglot` (in Python download=True). Or get "
+        f"{omniglot.URL}/images_background.zip and {omniglot.URL}/images_evaluation.zip and put "
         f"them in {tmp_path / 'omniglot'} by hand."
     )
     put_archives(tmp_path)
     (tmp_path / "images_background.zip").unlink()
-    with pytest.raises(DataError, match=re.escape(": missing images_background. Load it with download=True, or get ")):
+    with pytest.raises(
+        DataError,
+        match=re.escape(
+            ": missing images_background. Fetch it: `metaception data omniglot` (in Python download=True). Or get "
+        ),
+    ):
         load_omniglot(tmp_path)
 
 

@@ -16,6 +16,7 @@ from metaception.cli.evaluate import open_run
 from metaception.learners.supervised import Statistics
 from metaception.runs.errors import UsageError
 from metaception.runs.files import disk_errors, write_atomically
+from metaception.runs.preset import Preset
 
 _FIRST = ("file", "predicted", "probability")
 
@@ -92,6 +93,7 @@ def run(command: Adapt) -> int:
     title = f"{preset.name} adapted to {len(labels)} images of {len(names)} classes" + (
         "" if steps is None else f", {steps} inner step{'s' * (steps != 1)}"
     )
+    policy = _policy(command.statistics, preset)
     places = np.array([names.index(label) for label in labels])
     drawn = draw(
         title,
@@ -108,7 +110,7 @@ def run(command: Adapt) -> int:
         write_atomically(picture, drawn)
 
     say = console()
-    say.print(title + ".", markup=False)
+    say.print(f"{title}{policy}.", markup=False)
     for error in errors:
         if error:
             files.warn(error)
@@ -118,6 +120,20 @@ def run(command: Adapt) -> int:
         say.print(f"Right: {sum(right)} of {len(right)} ({np.mean(right):.1%}).")
     say.print(f"Classified {len(good)} of {len(queries)} images: {command.out}; picture: {picture}", markup=False)
     return 0 if good else 1
+
+
+def _policy(statistics: Statistics, preset: Preset) -> str:
+    """The policy of batch statistics, and training's where that is another; nothing for a network that has none."""
+    if getattr(preset.network, "normalisation", "none") != "batch":
+        return ""
+    trained = preset.method.statistics
+    names = {
+        "batch": "of all queries together (transductive)",
+        "support": "of the support set",
+        "one": "of the support set and one query",
+    }
+    other = f"; trained with those {names[trained]}" if trained != statistics else ""
+    return f"; batch statistics {names[statistics]}{other}"
 
 
 def _check_out(out: Path) -> Path:

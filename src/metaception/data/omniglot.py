@@ -153,8 +153,9 @@ def _load(places: list[Path], fetch: bool, progress: Progress | None) -> Drawing
         return _from_originals(root)
     missing = [half for half in HALVES if not (root / half).is_dir() and not (root / f"{half}.zip").is_file()]
     raise DataError(
-        f"Omniglot is not in {places[-1]} nor in {places[0]}: missing {' and '.join(missing)}. Load it with "
-        f"download=True, or get {' and '.join(f'{URL}/{half}.zip' for half in missing)} and put them in {root} by hand."
+        f"Omniglot is not in {places[-1]} nor in {places[0]}: missing {' and '.join(missing)}. Fetch it: "
+        "`metaception data omniglot` (in Python download=True). Or get "
+        f"{' and '.join(f'{URL}/{half}.zip' for half in missing)} and put them in {root} by hand."
     )
 
 

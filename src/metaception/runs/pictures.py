@@ -87,7 +87,7 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
     task = tasks.sample(stream_key(preset.test.test_seed, "test"))
     logits = _after(run.algorithm.test_learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
     chances = np.asarray(jax.nn.softmax(logits))
-    ways = chances.shape[1]
+    ways = tasks.ways  # a model may have more outputs
     shown_shots, shown_queries = min(shots, 5), min(queries, 8)
     columns = shown_shots + shown_queries
     figure = Figure(figsize=(1.1 * columns + 0.6, 1.25 * ways + 0.8), layout="constrained")
@@ -98,7 +98,7 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
             axis = axes[label, column]
             is_support = column < shown_shots
             picture = support[label, column] if is_support else query[label, column - shown_shots]
-            axis.imshow(picture.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+            axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
             axis.set_xticks([])
             axis.set_yticks([])
             if is_support:
@@ -111,7 +111,8 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
     shown = f"{shown_shots} support image{'s' * (shown_shots > 1)} a class, then queries"
-    figure.suptitle(f"{preset.name}\n{shown}\nand what they are taken for (orange: wrongly)", fontsize=9)
+    after = f"after {preset.test.test_steps} inner steps" if isinstance(run.algorithm.test_learner, Iterative) else ""
+    figure.suptitle(f"{preset.name}\n{shown}\nand what they are taken for {after}\n(orange: wrongly)", fontsize=9)
     return figure
 
 
@@ -149,7 +150,8 @@ def inner_steps(results: Results) -> Figure:
     axis.set_xlabel("inner steps")
     what = "accuracy" if results.measure == "accuracy" else "loss"
     axis.set_ylabel(f"mean test {what}, 95 % interval")
-    axis.set_title(results.name)
+    policy = {"": "", "batch": " (transductive)"}.get(results.statistics, f" (batch statistics: {results.statistics})")
+    axis.set_title(f"{results.name}{policy}")
     axis.set_ylim(bottom=0, top=1 if results.measure == "accuracy" else None)
     axis.legend()
     return figure

@@ -1,5 +1,6 @@
 """Episodes: a wrong sampler is the classic silent bug of this field. Every image names its class and itself."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,7 +112,7 @@ def test_shots_that_differ_between_classes_and_tasks():
 
 def test_a_key_is_an_episode_and_pixels_go_from_0_to_1():
     tasks = mc.Episodes(named([5] * 5), ways=5, shots=1, queries=1)
-    sample = jax.jit(lambda key: tasks.sample(key))
+    sample = eqx.filter_jit(tasks.sample)
     one, again, other = (sample(jax.random.key(seed)) for seed in (0, 0, 1))
     assert (one.support.inputs == again.support.inputs).all()
     assert not (one.support.inputs == other.support.inputs).all()
