@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 import metaception as mc
-from metaception.runs.pictures import inner_steps, training
+from metaception.runs.pictures import episode, inner_steps, training
+from metaception.runs.presets import PRESETS
 from metaception.runs.testing import Results
 
 
@@ -31,3 +32,14 @@ def test_training_without_an_inner_loop_has_one_validation_curve():
 
     assert labels(mc.MAML()) == ["training loss", "validation, before adaptation", "validation, after adaptation"]
     assert labels(mc.Pretrain()) == ["training loss", "validation, no adaptation in training"]
+
+
+def test_an_episode_of_fewer_classes_than_the_model_has_outputs():
+    """Prototypical networks train on more ways than they are tested on; every class of the test is a row of the picture."""
+    preset = PRESETS["protonet-glyphs"]
+    network = dataclasses.replace(preset.network, filters=2, blocks=1)
+    preset = dataclasses.replace(preset, network=network, test=dataclasses.replace(preset.test, test_shots=(1,)))
+    run = mc.train(preset.build(), steps=0, validation=preset.tasks.validation_tasks(), validation_tasks=1)
+    axes = episode(run, preset).axes
+    assert len(axes) == 5 * (1 + 5)
+    assert [axes[6 * row].get_title() for row in range(5)] == [f"class {row}" for row in range(5)]

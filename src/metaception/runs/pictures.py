@@ -82,12 +82,13 @@ def adaptation(run: TrainedRun, preset: Preset) -> Figure:
 
 def episode(run: TrainedRun, preset: Preset) -> Figure:
     """A test episode: each row a class, its support images, then its queries as they are classified after adaptation."""
+    assert isinstance(preset.tasks, ImageTasks)
     shots, queries = preset.test.test_shots[-1], max(preset.test.test_queries, 3)
     tasks = preset.tasks.test_tasks(shots, queries)
     task = tasks.sample(stream_key(preset.test.test_seed, "test"))
     logits = _after(run.algorithm.test_learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
     chances = np.asarray(jax.nn.softmax(logits))
-    ways = tasks.ways  # a model may have more outputs
+    ways = preset.tasks.ways  # a model may have more outputs
     shown_shots, shown_queries = min(shots, 5), min(queries, 8)
     columns = shown_shots + shown_queries
     figure = Figure(figsize=(1.1 * columns + 0.6, 1.25 * ways + 0.8), layout="constrained")
