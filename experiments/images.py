@@ -166,10 +166,10 @@ def page(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def save(folder: Path, images: str, rows: list[Row]) -> None:
+def save(folder: Path, images: str, rows: list[Row], command: str) -> None:
     """Keep a method's rows as soon as they are there, and renew the table of the page."""
     order = [PRESETS[PLANS[images].preset.format(name)].method.name for name in PLANS[images].methods]
-    kept = add_csv(folder, images, rows, order=order, command=f"python experiments/images.py {images}")
+    kept = add_csv(folder, images, rows, order=order, command=command)
     text = folder / f"{images}.md"
     if text.exists():
         before, _, rest = text.read_text().partition("<!-- table -->\n")
@@ -206,6 +206,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="images-")) if arguments.quick else RESULTS
     runs = folder if arguments.quick else arguments.runs or ROOT / "runs" / arguments.images
     minutes = arguments.minutes or (None if arguments.steps or arguments.quick else plan.minutes)
+    command = f"python experiments/images.py {arguments.images}"
+    if minutes is not None:
+        command += f" --minutes {minutes:g}"
+    if arguments.steps:
+        command += f" --steps {arguments.steps}"
     for method in chosen:
         own = PRESETS[plan.preset.format(method)]
         name = TRAINED_AS.get(method, method)
@@ -222,7 +227,7 @@ def main() -> None:
             rows = figures(
                 run, dataclasses.replace(preset, method=own.method), shots, seconds, 4 if arguments.quick else 1000
             )
-            save(folder, arguments.images, rows)
+            save(folder, arguments.images, rows, command)
         print(f"{method}: {folder / arguments.images}.csv", flush=True)
 
 
