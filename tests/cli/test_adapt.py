@@ -54,7 +54,8 @@ def test_the_table_holds_the_estimators_probabilities(glyph_run, folders, tmp_pa
         assert (row["class"], row["error"]) == (row["file"].split("/")[0], "")
     right = sum(row["class"] == row["predicted"] for row in table)
     said = capsys.readouterr().out
-    assert "tiny-glyphs adapted to 9 images of 3 classes, 100 inner steps." in said
+    policy = "batch statistics of the support set; trained with those of all queries together (transductive)"
+    assert f"tiny-glyphs adapted to 9 images of 3 classes, 100 inner steps; {policy}." in said
     assert f"Right: {right} of 6 ({right / 6:.1%})." in said
     assert right >= 4  # bars that lie as those of the support set do; two would be chance
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -126,6 +126,15 @@ def test_list_has_every_preset(capsys):
     assert [name for name in PRESETS if name not in out] == []
 
 
+def test_list_takes_words_of_names(capsys):
+    code, out, _ = _run(capsys, "list", "omniglot", "20w")
+    assert code == 0
+    assert [name for name in PRESETS if name in out] == [n for n in PRESETS if "omniglot" in n and "20w" in n]
+    code, _, err = _run(capsys, "list", "nonsense")
+    assert code == 2
+    assert "no preset has nonsense in its name" in err
+
+
 def test_version(capsys):
     assert _run(capsys, "--version") == (0, f"metaception {mc.__version__}\n", "")
 

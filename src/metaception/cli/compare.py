@@ -34,7 +34,8 @@ def run(command: Compare) -> int:
         RunFolder(folder).config()
     found = {str(folder): results_of(folder) for folder in command.runs}
     say = console()
-    say.print(ResultsTable(list(_distinct(found)), "Test losses"))
+    title = "Test accuracy" if all(results.measure == "accuracy" for results in found.values()) else "Test losses"
+    say.print(ResultsTable(list(_distinct(found)), title))
     for note in dict.fromkeys(caption(results) for results in found.values()):
         say.print(note)
     if len({str(_tested_on(results)) for results in found.values()}) > 1:
