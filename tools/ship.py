@@ -1,6 +1,8 @@
 """Put a run's best meta-parameters into the package: python tools/ship.py RUN NAME.
 
-The model that ships: metaception train maml-glyphs --out runs/glyphs && python tools/ship.py runs/glyphs glyphs
+The model that ships:
+    metaception train maml-glyphs --statistics support --out runs/glyphs
+    python tools/ship.py runs/glyphs glyphs
 """
 
 from __future__ import annotations

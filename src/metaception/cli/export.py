@@ -48,7 +48,7 @@ class Export:
 def run(command: Export) -> int:
     """Export a run."""
     # Only here: scikit-learn takes a moment to import, for every command.
-    from metaception.estimators.base import support_of, with_statistics  # noqa: PLC0415
+    from metaception.estimators.base import support_of, with_policy  # noqa: PLC0415
     from metaception.estimators.saving import check_folder, meta_model  # noqa: PLC0415
 
     check_folder(command.out)
@@ -70,7 +70,7 @@ def run(command: Export) -> int:
         classifier.save(command.out)
         what = f"adapted to {len(labels)} images of {len(classes)} classes"
     else:
-        learner = with_statistics(loaded.algorithm.test_learner, command.statistics)
+        learner = with_policy(loaded.algorithm.test_learner, command.statistics)
         steps = command.steps
         if isinstance(learner, Iterative):
             steps = learner.steps if steps is None else steps

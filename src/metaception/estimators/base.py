@@ -29,6 +29,7 @@ from metaception.domains.classification.episodes import Episodes
 from metaception.estimators.saving import Portable, adapt, adapted_model
 from metaception.estimators.untrained import for_raw, perceptron, random_parameters, standardised
 from metaception.learners.supervised import Statistics
+from metaception.methods.method import with_statistics
 from metaception.runs.errors import RunError, UsageError
 from metaception.runs.run import TrainedRun, Which, load_run
 
@@ -147,7 +148,7 @@ class FewShot(BaseEstimator):
             adapted = for_raw(_adapt(learner, key, meta, data, self._steps(learner)), **undo)
         else:
             learner, meta = (
-                with_statistics(run.algorithm.test_learner, self.statistics),
+                with_policy(run.algorithm.test_learner, self.statistics),
                 run.meta(self.which, self.index),
             )
             adapted = _adapt(learner, key, meta, Examples(X, targets), self._steps(learner))
@@ -286,12 +287,9 @@ def keepable(run: Any) -> Any:
     return str(run.folder) if loads else NotKept(repr(run))
 
 
-def with_statistics(learner: Learner, statistics: Statistics) -> Learner:
-    """The learner with another policy of batch normalisation, if it has one."""
-    if not hasattr(learner, "statistics"):
-        return learner
-    changes: dict[str, Any] = {"statistics": statistics}
-    return dataclasses.replace(learner, **changes)
+def with_policy(learner: Learner, statistics: Statistics) -> Learner:
+    """The learner with another policy of batch statistics, if it has one."""
+    return with_statistics(learner, statistics) if hasattr(learner, "statistics") else learner
 
 
 _adapt = eqx.filter_jit(adapt)

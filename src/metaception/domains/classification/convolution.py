@@ -75,7 +75,7 @@ def _to_kernel(images: Array, outputs: Array, stride: int, size: tuple[int, ...]
     covered = _patches(images, window, stride, *_padding(size, window, stride))
     features, filters = covered.shape[-1], outputs.shape[-1]
     product = _product(outputs.reshape(-1, filters).T, covered.reshape(-1, features))
-    # The barrier keeps XLA from turning the product round, where its CPU kernel is a third slower.
+    # The barrier keeps XLA from turning the product round, where its CPU kernel was found slower.
     return jax.lax.optimization_barrier(product).T.reshape(*window, images.shape[-1], filters)
 
 
