@@ -38,8 +38,8 @@ def convolve(
         kernel: [rows, columns, channels, filters].
         stride: of rows and columns.
         algorithm: `patches`: slice out what the kernel covers and multiply matrices. `xla`: `lax.conv_general_dilated`.
-            `auto`: patches on a CPU, where XLA's gradients of a convolution, second-order ones above all, are many times
-            slower (`docs/convolution.md` has the measurement); XLA's elsewhere.
+            `auto`: patches on a CPU, where XLA's second derivatives, and kernels that differ from task to task, are two to four
+            times slower (`docs/convolution.md` has the measurement); XLA's elsewhere.
         precision: of the factors in every product, forward and backward; sums are in the images' own type. `bfloat16` halves
             what a product costs where the processor has instructions for it, and keeps 3 significant digits of each factor.
 
