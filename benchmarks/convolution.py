@@ -1,4 +1,4 @@
-"""Convolution: as patches times a matrix and as XLA has it; backs what `convolve` chooses.
+"""Convolution: as `convolve` splits it on a CPU and as XLA has it; backs what `convolve` chooses.
 
     python benchmarks/convolution.py          # convolution.csv beside this file and the table in docs/convolution.md
     python benchmarks/convolution.py --quick  # a smoke test that writes nothing
@@ -46,9 +46,9 @@ SIZES = [
     Size("the same, 4 tasks with a kernel each", 75, 42, 32, 1, 4),
 ]
 WAYS: dict[str, dict[str, Any]] = {
-    "patches": {"algorithm": "patches"},
+    "split": {"algorithm": "split"},
     "xla": {"algorithm": "xla"},
-    "patches, bfloat16": {"algorithm": "patches", "precision": "bfloat16"},
+    "split, bfloat16": {"algorithm": "split", "precision": "bfloat16"},
 }
 
 
@@ -79,7 +79,7 @@ def measure(size: Size, seconds: float) -> dict[str, dict[str, float]]:
     images = jax.random.normal(key_images, (*lead, size.n, size.size, size.size, size.channels))
     kernel = 0.05 * jax.random.normal(key_kernel, (*lead, 3, 3, size.channels, size.channels))
     found: dict[str, dict[str, float]] = {}
-    for name in functions(size, "patches"):
+    for name in functions(size, "split"):
         compiled = {way: functions(size, way)[name] for way in WAYS}
         counts = {}
         for way, function in compiled.items():
@@ -108,7 +108,7 @@ def main() -> None:
     machine, commit = place()
     for size in [Size("tiny", 2, 6, 4, 2, 2)] if quick else SIZES:
         for name, times in measure(size, 0.001 if quick else 0.2).items():
-            base = times["patches"]
+            base = times["split"]
             cells = [f"{number(1e3 * t)} (× {number(t / base)})" for t in times.values()]
             lines.append([f"{size.name}: {name}", *cells])
             # Memory is not measured here.
@@ -117,7 +117,7 @@ def main() -> None:
             ]
             print(lines[-1], flush=True)
     device = jax.devices()[0].device_kind
-    table = Table(f"Milliseconds (beside patches), on {device}", ["", *WAYS], lines)
+    table = Table(f"Milliseconds (beside split), on {device}", ["", *WAYS], lines)
     table.show(Console(width=140))
     if not quick:
         with (HERE / "convolution.csv").open("w", newline="") as file:

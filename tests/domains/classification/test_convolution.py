@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 import metaception as mc
+from metaception.domains.classification import convolution
 
 # height, width, rows, columns, stride: odd and even sizes, windows that are not square, strides that skip places.
 SHAPES = [(7, 6, 3, 3, 2), (5, 8, 3, 3, 1), (9, 9, 5, 2, 3), (4, 4, 3, 3, 2), (6, 7, 1, 1, 2)]
 
 
-def arrays(height, width, rows, columns):
+def arrays(height, width, rows, columns, *, channels=3, n=2):
     key_images, key_kernel = jax.random.split(jax.random.key(0))
-    images = jax.random.normal(key_images, (2, height, width, 3), jnp.float64)
-    return images, jax.random.normal(key_kernel, (rows, columns, 3, 4), jnp.float64)
+    images = jax.random.normal(key_images, (n, height, width, channels), jnp.float64)
+    return images, jax.random.normal(key_kernel, (rows, columns, channels, 4), jnp.float64)
 
 
 def loss(algorithm, stride, images, kernel):
@@ -60,12 +61,28 @@ def mapped_images(algorithm, stride, images, kernel):
 def test_all_derivatives_are_those_of_xlas_convolution(float64, what, shape):
     *sizes, stride = shape
     given = arrays(*sizes)
-    ours, theirs = (jax.tree.leaves(jax.jit(partial(what, name, stride))(*given)) for name in ("patches", "xla"))
+    ours, theirs = (jax.tree.leaves(jax.jit(partial(what, name, stride))(*given)) for name in ("split", "xla"))
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("algorithm", ["patches", "xla"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [1, 3, convolution.FEW])
+@pytest.mark.parametrize("at_once", [1, 2, 6])
+def test_patches_for_a_few_images_at_a_time_add_up(float64, monkeypatch, stride, channels, at_once):
+    places = {1: 30, 2: 9}[stride]
+    # Room for one more than two and not for three: of six images, two at a time.
+    monkeypatch.setattr(convolution, "PATCHES", 8 * (at_once * places * 9 * channels + 1))
+    given = arrays(5, 6, 3, 3, channels=channels, n=6)
+    program = jax.jit(partial(second, "split", stride)).lower(*given)
+    loops = program.as_text().count("stablehlo.while")
+    assert (loops == 0) == (at_once == 6)
+    ours, theirs = program.compile()(*given), jax.jit(partial(second, "xla", stride))(*given)
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["split", "xla"])
 def test_values_are_the_sums_that_a_convolution_is(float64, algorithm):
     """Padding by hand, TensorFlow's SAME: with an even size and stride 2, none before and one after."""
     images, kernel = arrays(6, 4, 3, 3)
@@ -84,7 +101,7 @@ def test_uncompiled_and_in_single_precision_it_is_the_same():
         jax.random.normal(jax.random.key(1), (3, 3, 2, 1)),
     )
     np.testing.assert_allclose(
-        mc.convolve(images, kernel, algorithm="patches"),
+        mc.convolve(images, kernel, algorithm="split"),
         mc.convolve(images, kernel, algorithm="xla"),
         rtol=1e-4,
         atol=1e-4,

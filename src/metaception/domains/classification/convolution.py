@@ -1,4 +1,4 @@
-"""Convolution as a leaf of ours: on a CPU as patches times a matrix, on an accelerator as XLA has it.
+"""Convolution as a leaf of ours: on a CPU each of its three maps in the way that is fastest for it, else as XLA has it.
 
 A convolution is bilinear in images and kernel, and so are the two maps that its derivatives are made of: what it hands
 back to the images, and what it hands back to the kernel. Each derivative of one of the three, of any order and in either
@@ -8,6 +8,7 @@ is computed in the way that is fastest for it, instead of in the way that JAX wo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -17,8 +18,13 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-Algorithm = Literal["auto", "patches", "xla"]
+Algorithm = Literal["auto", "split", "xla"]
 Precision = Literal["float32", "bfloat16"]
+
+FEW = 8
+"""Below so many channels, patches are copied by rows of an image: a pixel's channels are too short to copy at once."""
+PATCHES = 2**21
+"""Bytes of patches that are made at a time: about what a core's cache holds."""
 
 
 def convolve(
@@ -37,11 +43,12 @@ def convolve(
         images: [n, height, width, channels].
         kernel: [rows, columns, channels, filters].
         stride: of rows and columns.
-        algorithm: `patches`: slice out what the kernel covers and multiply matrices. `xla`: `lax.conv_general_dilated`.
-            `auto`: patches on a CPU, where XLA's second derivatives, and kernels that differ from task to task, are two to four
-            times slower (`docs/convolution.md` has the measurement); XLA's elsewhere.
-        precision: of the factors in every product, forward and backward; sums are in the images' own type. `bfloat16` halves
-            what a product costs where the processor has instructions for it, and keeps 3 significant digits of each factor.
+        algorithm: `split`: the convolution and the two maps of its derivative each in its own way, as an XLA convolution or as
+            patches times a matrix. `xla`: `lax.conv_general_dilated`, and what JAX derives from it. `auto`: split on a CPU,
+            where XLA's own derivatives, and kernels that differ from task to task, are many times slower
+            (`docs/convolution.md` has the measurement); XLA's elsewhere.
+        precision: of the factors in every product, forward and backward; sums are in the images' own type. `bfloat16` keeps 3
+            significant digits of each factor; it is made for accelerators (on a CPU whole steps gained nothing by it).
 
     Returns:
         [n, ⌈height / stride⌉, ⌈width / stride⌉, filters].
@@ -53,7 +60,7 @@ def convolve(
         [36.0]
     """
     if algorithm == "auto":
-        algorithm = "patches" if jax.default_backend() == "cpu" else "xla"
+        algorithm = "split" if jax.default_backend() == "cpu" else "xla"
     if algorithm == "xla":
         left, right = (a.astype(jnp.bfloat16) if precision == "bfloat16" else a for a in (images, kernel))
         numbers = ("NHWC", "HWIO", "NHWC")
@@ -66,17 +73,36 @@ def convolve(
 
 def _forward(images: Array, kernel: Array, stride: int, size: tuple[int, ...], window: tuple[int, ...]) -> Array:
     """The convolution: [n, height, width, channels] × [rows, columns, channels, filters] → [n, …, …, filters]."""
-    covered = _patches(images, window, stride, *_padding(size, window, stride))
-    return _product(covered, kernel.reshape(-1, kernel.shape[-1]))
+    channels, filters = kernel.shape[2:]
+    padding = _padding(size, window, stride)
+    if 1 < channels < FEW:
+        covered, places = _planes(images, window, stride, padding)
+        return _product(covered.T, kernel.reshape(-1, filters)).reshape(*places, filters)
+    return _xla(images, kernel, stride, padding)
 
 
 def _to_kernel(images: Array, outputs: Array, stride: int, size: tuple[int, ...], window: tuple[int, ...]) -> Array:
-    """What cotangents of the outputs hand back to the kernel."""
-    covered = _patches(images, window, stride, *_padding(size, window, stride))
-    features, filters = covered.shape[-1], outputs.shape[-1]
-    product = _product(outputs.reshape(-1, filters).T, covered.reshape(-1, features))
-    # The barrier keeps XLA from turning the product round, where its CPU kernel was found slower.
-    return jax.lax.optimization_barrier(product).T.reshape(*window, images.shape[-1], filters)
+    """What cotangents of the outputs hand back to the kernel: patches times outputs, for a few images at a time."""
+    n, channels, filters = images.shape[0], images.shape[-1], outputs.shape[-1]
+    features = window[0] * window[1] * channels
+    padding = _padding(size, window, stride)
+
+    def some(images: Array, outputs: Array) -> Array:
+        if channels < FEW:
+            return _product(_planes(images, window, stride, padding)[0], outputs.reshape(-1, filters))
+        covered = _patches(images, window, stride, padding)
+        # The barrier keeps XLA from turning the product round, where its CPU kernel was found slower.
+        return jax.lax.optimization_barrier(_product(outputs.reshape(-1, filters).T, covered)).T
+
+    most = max(1, PATCHES // (features * outputs[0].size // filters * images.dtype.itemsize))
+    together = max(count for count in range(1, min(most, n) + 1) if n % count == 0)
+    if together == n:
+        whole = some(images, outputs)
+    else:
+        parts = tuple(a.reshape(n // together, together, *a.shape[1:]) for a in (images, outputs))
+        start = jnp.zeros((features, filters), _sums(images))
+        whole, _ = jax.lax.scan(lambda total, part: (total + some(*part), None), start, parts)
+    return whole.reshape(*window, channels, filters)
 
 
 def _to_images(outputs: Array, kernel: Array, stride: int, size: tuple[int, ...], window: tuple[int, ...]) -> Array:
@@ -84,31 +110,70 @@ def _to_images(outputs: Array, kernel: Array, stride: int, size: tuple[int, ...]
 
     An image row a, counted with the padding before it, is covered by the kernel's rows i = a mod stride, + stride, …: rows
     of one remainder form a convolution of the outputs, without a gap, with every stride-th row of the kernel. So nothing is
-    scattered: one product for each pair of remainders, then the results are interleaved.
+    scattered: one convolution for each pair of remainders, then the results are interleaved.
     """
     (top, _), (left, _) = _padding(size, window, stride)
+    # Reversed: the kernel's later rows meet the earlier outputs. Without the barriers XLA would fold the reversal into its
+    # convolution, and then not take its fast kernel.
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    if stride == 1:
+        ends = [(length - 1 - before, before) for length, before in zip(window, (top, left), strict=True)]
+        return _xla(outputs, jax.lax.optimization_barrier(turned), 1, ends)
     high, wide = (-(-(before + length) // stride) for before, length in ((top, size[0]), (left, size[1])))
-    n, channels, _filters = outputs.shape[0], kernel.shape[2], kernel.shape[3]
+    n, channels = outputs.shape[0], kernel.shape[2]
     rows = []
     for row in range(stride):
         columns = []
         for column in range(stride):
-            # Reversed: the kernel's later rows meet the earlier outputs.
-            part = kernel[row::stride, column::stride][::-1, ::-1]
+            part = turned[(window[0] - 1 - row) % stride :: stride, (window[1] - 1 - column) % stride :: stride]
             taps = part.shape[:2]
             if 0 in taps:
                 columns.append(jnp.zeros((n, high, wide, channels), _sums(outputs)))
                 continue
-            ends = (high - outputs.shape[1], wide - outputs.shape[2])
-            covered = _patches(outputs, taps, 1, (taps[0] - 1, ends[0]), (taps[1] - 1, ends[1]))
-            columns.append(_product(covered, part.swapaxes(2, 3).reshape(-1, channels)))
+            ends = [(taps[0] - 1, high - outputs.shape[1]), (taps[1] - 1, wide - outputs.shape[2])]
+            columns.append(_xla(outputs, jax.lax.optimization_barrier(part), 1, ends))
         rows.append(columns)
-    if stride == 1:
-        whole = rows[0][0]
-    else:
-        whole = jnp.stack([jnp.stack(columns, axis=3) for columns in rows], axis=2)
-        whole = whole.reshape(n, high * stride, wide * stride, channels)
+    whole = jnp.stack([jnp.stack(columns, axis=3) for columns in rows], axis=2)
+    whole = whole.reshape(n, high * stride, wide * stride, channels)
     return whole[:, top : top + size[0], left : left + size[1]]
+
+
+def _xla(images: Array, kernel: Array, stride: int, padding: Sequence[tuple[int, int]]) -> Array:
+    return jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=_sums(images),
+    )
+
+
+def _patches(images: Array, window: tuple[int, ...], stride: int, padding: Sequence[tuple[int, int]]) -> Array:
+    """What the window covers at each place, side by side: [n · … · …, rows · columns · channels]."""
+    slices = _shifted(jnp.pad(images, ((0, 0), *padding, (0, 0))), (1, 2), window, stride)
+    return jnp.concatenate(slices, axis=-1).reshape(-1, len(slices) * images.shape[-1])
+
+
+def _planes(
+    images: Array, window: tuple[int, ...], stride: int, padding: Sequence[tuple[int, int]]
+) -> tuple[Array, tuple[int, ...]]:
+    """The same, transposed, so that what is copied at once is a row of an image and not a pixel's channels; and [n, …, …]."""
+    padded = jnp.pad(images.transpose(3, 0, 1, 2), ((0, 0), (0, 0), *padding))
+    # The barrier has the planes made once, and not again for each slice.
+    slices = _shifted(jax.lax.optimization_barrier(padded), (2, 3), window, stride)
+    return jnp.stack(slices).reshape(len(slices) * images.shape[-1], -1), slices[0].shape[1:]
+
+
+def _shifted(padded: Array, axes: tuple[int, int], window: tuple[int, ...], stride: int) -> list[Array]:
+    """What each row and column of the window meets, over all its places along two axes."""
+    down, across = ((padded.shape[axis] - length) // stride for axis, length in zip(axes, window, strict=True))
+
+    def slice_of(row: int, column: int) -> Array:
+        part = jax.lax.slice_in_dim(padded, row, row + down * stride + 1, stride, axes[0])
+        return jax.lax.slice_in_dim(part, column, column + across * stride + 1, stride, axes[1])
+
+    return [slice_of(row, column) for row in range(window[0]) for column in range(window[1])]
 
 
 def _product(left: Array, right: Array) -> Array:
@@ -130,28 +195,9 @@ def _padding(size: tuple[int, ...], window: tuple[int, ...], stride: int) -> tup
     return one(size[0], window[0]), one(size[1], window[1])
 
 
-def _patches(
-    images: Array, window: tuple[int, ...], stride: int, rows: tuple[int, int], columns: tuple[int, int]
-) -> Array:
-    """What a window covers at each place of the padded images, side by side: [n, …, …, rows · columns · channels].
-
-    Negative padding after the images cuts off what no window starts in.
-    """
-    zero = jnp.zeros((), images.dtype)
-    padded = jax.lax.pad(images, zero, ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
-    n, height, width, channels = padded.shape
-    down, across = (height - window[0]) // stride, (width - window[1]) // stride
-    slices = [
-        jax.lax.slice(
-            padded,
-            (0, row, column, 0),
-            (n, row + down * stride + 1, column + across * stride + 1, channels),
-            (1, stride, stride, 1),
-        )
-        for row in range(window[0])
-        for column in range(window[1])
-    ]
-    return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
+def _each(function: Any, left: Array, right: Array) -> Array:
+    """One after the other: on a CPU a batch of small convolutions is slower than each alone."""
+    return jax.lax.map(lambda both: function(*both), (left, right))
 
 
 def _bilinear(name: str, compute: Any) -> Primitive:
@@ -163,7 +209,7 @@ def _bilinear(name: str, compute: Any) -> Primitive:
         if precision == "bfloat16":
             left, right = left.astype(jnp.bfloat16), right.astype(jnp.bfloat16)
         for _ in range(mapped):
-            function = jax.vmap(function)
+            function = partial(_each, function)
         return function(left, right)
 
     def shape(left: Any, right: Any, **settings: Any) -> Any:
