@@ -57,6 +57,33 @@ def test_pooling_is_the_largest_of_four_and_leaves_the_odd_row_out():
     np.testing.assert_array_equal(max_pool(x), expected)
 
 
+@pytest.mark.parametrize("reference", [None, 2])
+def test_pooling_before_normalisation_is_pooling_after_it(float64, reference):
+    """One block with scales of both signs, against its definition: value and second derivatives."""
+    key_images, key_scale, key_model = jax.random.split(jax.random.key(0), 3)
+    model = mc.conv_net((5, 6, 2), 3, filters=8, blocks=1, downsampling="max_pool", readout="flatten")
+    first, last = jax.tree.map(lambda a: a.astype(jnp.float64), model.init(key_model))
+    first["scale"] = jax.random.normal(key_scale, (8,), jnp.float64)
+    assert 0 < jnp.sum(first["scale"] < 0) < 8
+    images = jax.random.normal(key_images, (4, 5, 6, 2), jnp.float64)
+
+    def defined(first):
+        x = normalise(mc.convolve(images, first["kernel"]), "batch", reference) * first["scale"] + first["shift"]
+        return jax.nn.relu(max_pool(x)).reshape(4, -1) @ last["weight"] + last["bias"]
+
+    def ours(first):
+        return model.activations([first, last], images, reference)[-1]
+
+    def second(outputs):
+        gradient = jax.grad(lambda first: jnp.sum(outputs(first) ** 3))
+        return jax.grad(lambda first: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient(first))))
+
+    np.testing.assert_allclose(ours(first), defined(first), atol=1e-11)
+    both = (jax.tree.leaves(jax.jit(second(outputs))(first)) for outputs in (ours, defined))
+    for mine, other in zip(*both, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-9)
+
+
 def test_equal_arguments_are_one_model_and_wrong_ones_are_refused():
     assert mc.conv_net((8, 8, 1), 5) is mc.conv_net([8, 8, 1], 5)
     with pytest.raises(ValueError, match="nothing of an image of 8×12"):

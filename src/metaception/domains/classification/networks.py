@@ -151,6 +151,8 @@ def _conv_net(
 
     def block(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n ..."]:
         x = convolve(x, layer["kernel"], stride=2 if downsampling == "stride" else 1, precision=precision)
+        if downsampling == "max_pool" and by == "batch":
+            return jax.nn.relu(_pooled_and_normalised(x, layer["scale"], reference) + layer["shift"])
         x = x + layer["bias"] if by == "none" else normalise(x, by, reference) * layer["scale"] + layer["shift"]
         return jax.nn.relu(x if downsampling == "stride" else max_pool(x))
 
@@ -284,6 +286,18 @@ def normalise(
     groups = GROUPS if by == "group" else 1
     grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     return _standard(grouped, grouped, (*range(1, x.ndim - 1), x.ndim)).reshape(x.shape)
+
+
+def _pooled_and_normalised(
+    x: Float[Array, "n height width channels"], scale: Float[Array, " channels"], reference: int | None
+) -> Float[Array, "n half_height half_width channels"]:
+    """max_pool(normalise(x, "batch", reference) · scale), pooled first.
+
+    The largest place stays the largest when a channel is shifted and scaled (a negative scale makes it the smallest), so that
+    only a quarter of the places needs to be normalised, forward and backward.
+    """
+    sign = jnp.where(scale < 0, -1.0, 1.0)
+    return _standard(sign * max_pool(sign * x), x[:reference], (0, 1, 2)) * scale
 
 
 def _standard(x: Array, seen: Array, axes: tuple[int, ...]) -> Array:
