@@ -45,19 +45,21 @@ class Plan:
         methods: the methods, in the order of the table.
         minutes: of training for each; None for the preset's outer steps.
         seeds: independent trainings of each.
+        test_tasks: that the accuracies are means over.
     """
 
     preset: str
     methods: tuple[str, ...]
     minutes: float | None = None
     seeds: int = 1
+    test_tasks: int = 1000
 
 
 _ALL = ("maml", "fomaml", "reptile", "meta-sgd", "anil", "nil", "boil", "imaml", "protonet", "matching")
 PLANS = {
     "glyphs": Plan("{}-glyphs", (*_ALL, "random", "nearest"), seeds=3),
     "omniglot": Plan("{}-omniglot-5w1s", ("maml", "fomaml", "reptile", "anil", "nil", "protonet"), minutes=15),
-    "mini_imagenet": Plan("{}-mini-imagenet-5w1s", ("anil", "fomaml"), minutes=60),
+    "mini_imagenet": Plan("{}-mini-imagenet-5w1s", ("anil", "fomaml"), minutes=60, test_tasks=600),
 }
 TRAINED_AS = {"nil": "anil"}
 """Whose run a method is tested on that differs from it at meta-test alone."""
@@ -103,6 +105,8 @@ def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.Traine
         validation=validation,
         validation_tasks=preset.validation_tasks,
         log_every=every,
+        # On mini-ImageNet a validation costs as much as dozens of outer steps.
+        validate_every=5 * every,
         preset=to_dict(preset),
         progress=True,
     )
@@ -225,7 +229,11 @@ def main() -> None:
         seconds = seconds_of(out)
         for shots in preset.test.test_shots:
             rows = figures(
-                run, dataclasses.replace(preset, method=own.method), shots, seconds, 4 if arguments.quick else 1000
+                run,
+                dataclasses.replace(preset, method=own.method),
+                shots,
+                seconds,
+                4 if arguments.quick else plan.test_tasks,
             )
             save(folder, arguments.images, rows, command)
         print(f"{method}: {folder / arguments.images}.csv", flush=True)
