@@ -14,7 +14,7 @@ from mkdocs.exceptions import PluginError
 from metaception.methods.references import BIBTEX, bibtex
 from metaception.runs.presets import PRESETS
 
-_MARKER = re.compile(r"<!-- (?P<kind>preset|bibtex|readme): (?P<names>[\w -]+?) -->")
+_MARKER = re.compile(r"<!-- (?P<kind>preset|bibtex|readme): (?P<names>[\w +-]+?) -->")
 
 
 def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:

@@ -37,10 +37,11 @@ from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
 from metaception.learners.metric import Matching, Nearest, Prototypes
 from metaception.learners.proximal import ProximalInitialisation
-from metaception.learners.rates import LearnedRates
+from metaception.learners.rates import LearnedRates, LearnedStepRates
 from metaception.metagrad.evolution import EvolutionStrategies, PersistentES
 from metaception.metagrad.first_order import FirstOrder
 from metaception.metagrad.implicit import Implicit
+from metaception.metagrad.multi_step import MultiStep
 from metaception.metagrad.truncated import Truncated
 from metaception.metagrad.unroll import Unroll
 from metaception.methods.anil import ANIL
@@ -49,6 +50,7 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.maml_plus_plus import MAMLPlusPlus
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.multiclass import MulticlassPretrain
@@ -98,8 +100,10 @@ __all__ = [
     "Initialising",
     "Iterative",
     "LearnedRates",
+    "LearnedStepRates",
     "Learner",
     "Lines",
+    "MAMLPlusPlus",
     "Mapping",
     "Matching",
     "MatchingNet",
@@ -107,6 +111,7 @@ __all__ = [
     "MetaGradient",
     "MetaSGD",
     "Model",
+    "MultiStep",
     "MulticlassPretrain",
     "Nearest",
     "NearestNeighbour",

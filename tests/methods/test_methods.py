@@ -19,6 +19,7 @@ METHODS = {
     "fomaml": mc.FOMAML(inner_rate=0.05),
     "reptile": mc.Reptile(inner_rate=0.05, inner_steps=4, inner_batch_size=5),
     "meta_sgd": mc.MetaSGD(inner_rate=0.05),
+    "maml_plus_plus": mc.MAMLPlusPlus(inner_rate=0.02, inner_steps=2, multi_step=200),
     "anil": mc.ANIL(inner_rate=0.05),
     "imaml": mc.IMAML(inner_rate=0.01, inner_steps=8),
     "pretrain": mc.Pretrain(),
@@ -149,6 +150,15 @@ def test_meta_sgd_with_all_rates_at_alpha_moves_the_initialisation_as_maml_does(
     exact, *_ = gradient_and_task(mc.MAML(inner_rate=0.03))
     ours, *_ = gradient_and_task(mc.MetaSGD(inner_rate=0.03))
     assert_close(ours.initialisation, exact, 1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_maml_plus_plus_without_its_options_is_maml():
+    exact, *_ = gradient_and_task(mc.MAML(inner_rate=0.03, inner_steps=2))
+    ours, *_ = gradient_and_task(mc.MAMLPlusPlus(inner_rate=0.03, inner_steps=2, multi_step=0, rates="fixed"))
+    assert_close(ours, exact, 1e-12)
+    with_rates, *_ = gradient_and_task(mc.MAMLPlusPlus(inner_rate=0.03, inner_steps=2, multi_step=0))
+    assert_close(with_rates.initialisation, exact, 1e-12)
 
 
 @pytest.mark.usefixtures("float64")

@@ -22,7 +22,7 @@ def test_every_kind_of_preset_builds(preset):
     algorithm = dataclasses.replace(preset, **small).build(data=False)
     task = jax.eval_shape(algorithm.tasks.sample, jax.random.key(0))
     ways = getattr(preset.tasks, "train_ways", None) or getattr(preset.tasks, "ways", 1)
-    assert task.support.inputs.shape[0] == preset.tasks.shots * ways
+    assert task.support.inputs.shape[0] == (getattr(preset.tasks, "batches", 0) or preset.tasks.shots * ways)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -76,7 +76,7 @@ def test_a_method_of_another_version_is_refused():
     values = to_dict(PRESETS["maml-sinusoid"])
     values["method"]["kind"] = "warp"
     with pytest.raises(
-        mc.UsageError, match=r"unknown method 'warp' in the configuration; this version knows maml, fomaml"
+        mc.UsageError, match=r"unknown method 'warp' in the configuration; this version knows maml, maml_plus_plus"
     ):
         from_dict(values)
     values["method"] = {"kind": "maml", "colour": "red"}

@@ -21,32 +21,36 @@ class KnownSet(NamedTuple):
     Attributes:
         load: (split, subset) -> ImageSet.
         splits: the names of its splits, the default first.
+        training_classes: of each split.
         shape: (height, width, channels).
         citations: keys in `metaception.methods.references`.
     """
 
     load: Callable[[str, Subset], ImageSet]
     splits: tuple[str, ...]
+    training_classes: tuple[int, ...]
     shape: tuple[int, int, int]
     citations: tuple[str, ...]
 
 
 SETS: dict[str, KnownSet] = {
-    "glyphs": KnownSet(lambda split, subset: load_glyphs(subset), ("script",), (28, 28, 1), ()),
+    "glyphs": KnownSet(lambda split, subset: load_glyphs(subset), ("script",), (924,), (28, 28, 1), ()),
     "omniglot": KnownSet(
         lambda split, subset: load_omniglot(split=split, subset=subset),  # type: ignore[arg-type]
         ("maml", "vinyals"),
+        (1100, 1028),
         (28, 28, 1),
         ("lake2015omniglot", "vinyals2016matching"),
     ),
     "mini_imagenet": KnownSet(
         lambda split, subset: load_mini_imagenet(subset=subset),
         ("ravi",),
+        (64,),
         (84, 84, 3),
         ("vinyals2016matching", "ravi2017lstm"),
     ),
     "cifar_fs": KnownSet(
-        lambda split, subset: load_cifar_fs(subset=subset), ("bertinetto",), (32, 32, 3), ("bertinetto2019r2d2",)
+        lambda split, subset: load_cifar_fs(subset=subset), ("bertinetto",), (64,), (32, 32, 3), ("bertinetto2019r2d2",)
     ),
 }
 

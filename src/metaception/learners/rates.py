@@ -67,6 +67,37 @@ class LearnedRates(Supervised):
         del key, meta
         return self.fit_loss(parameters, self.batch(state, data))
 
-    def rates(self, meta: InitialisationAndRates, updates: PyTree) -> PyTree:
-        del updates
+    def rates(self, meta: InitialisationAndRates, state: InnerState, updates: PyTree) -> PyTree:
+        del state, updates
         return meta.rates
+
+
+class LearnedStepRates(LearnedRates):
+    """Every array of parameters has its own learned step size in each inner step: φₜ₊₁ = φₜ − αₜ ∇L(φₜ, support).
+
+    The meta-parameters hold `steps` of them for each array; inner steps beyond these, as a test may take, use the last.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> line = mc.Model(lambda key: jnp.array(0.0), lambda w, x: w * x)
+        >>> learner = mc.LearnedStepRates(line, mc.mean_squared_error, jnp.array(0.25), steps=2)
+        >>> one = mc.Examples(jnp.array([[1.0]]), jnp.array([[4.0]]))
+        >>> meta = learner.init_meta(jax.random.key(0))
+        >>> meta.rates.tolist()
+        [0.25, 0.25]
+        >>> float(learner.adapt(jax.random.key(0), meta._replace(rates=jnp.array([0.25, 0.5])), one))  # 0, 2, 4
+        4.0
+
+    Antoniou, Edwards & Storkey 2019, "How to train your MAML", section 4, "Learning per-layer per-step learning rates"; as in
+    their released code, a kernel and a bias count as two layers.
+    """
+
+    def init_meta(self, key: PRNGKeyArray) -> Meta:
+        parameters = self.model.init(key)
+        # With no step at all there is still one, for tests that take some.
+        rates = jax.tree.map(lambda p: jnp.full(max(1, self.steps), self.rate, p.dtype), parameters)
+        return InitialisationAndRates(parameters, rates)
+
+    def rates(self, meta: InitialisationAndRates, state: InnerState, updates: PyTree) -> PyTree:
+        del updates
+        return jax.tree.map(lambda rates: rates[jnp.minimum(state.taken, rates.size - 1)], meta.rates)

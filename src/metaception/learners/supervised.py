@@ -149,11 +149,11 @@ class Supervised(Descending):
 
     def inner_update(self, meta: Meta, state: InnerState, gradient: PyTree) -> InnerState:
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.parameters)
-        scaled = jax.tree.map(lambda rate, u: rate * u, self.rates(meta, updates), updates)
+        scaled = jax.tree.map(lambda rate, u: rate * u, self.rates(meta, state, updates), updates)
         parameters = optax.apply_updates(state.parameters, scaled)
         return state._replace(parameters=parameters, optimizer=optimizer, taken=state.taken + 1)
 
-    def rates(self, meta: Meta, updates: PyTree) -> PyTree:
-        """What each update is multiplied with."""
-        del meta
+    def rates(self, meta: Meta, state: InnerState, updates: PyTree) -> PyTree:
+        """What each update of the next inner step is multiplied with."""
+        del meta, state
         return jax.tree.map(lambda u: self.rate, updates)

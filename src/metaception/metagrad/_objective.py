@@ -29,6 +29,7 @@ def objective(
     *,
     step: Step | None = None,
     loss_at: LossAt = "last",
+    weights: Float[Array, " steps"] | None = None,
     score_term: bool = False,
     loop: bool = False,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
@@ -37,6 +38,7 @@ def objective(
     Args:
         step: the inner step, where an estimator hands in its own version of it.
         loss_at: after the `last` inner step, or the mean over `every` inner step.
+        weights: with `every`, what each step's loss counts, instead of equally.
         loop: as in `advance`.
         score_term: weigh the loss with the likelihood ratio of a sampling learner's own data to itself. Its value is one, and
             its derivatives, of every order, are those through which the draw depends on `meta` (Foerster et al. 2018,
@@ -52,7 +54,16 @@ def objective(
         state = learner.init(key_init, meta, task.support)
         keys = (key_steps, key_loss)
         _, loss, aux = window(
-            learner, keys, meta, state, task, length=learner.steps, step=step, loss_at=loss_at, loop=loop
+            learner,
+            keys,
+            meta,
+            state,
+            task,
+            length=learner.steps,
+            step=step,
+            loss_at=loss_at,
+            weights=weights,
+            loop=loop,
         )
     else:
         loss, aux = learner.loss(key_loss, meta, learner.adapt(key_adapt, meta, task.support), task)
@@ -73,9 +84,10 @@ def window(
     length: int,
     step: Step | None = None,
     loss_at: LossAt = "last",
+    weights: Float[Array, " steps"] | None = None,
     loop: bool = False,
 ) -> tuple[Any, Float[Array, ""], dict[str, Any]]:
-    """`length` inner steps from `state`, and the outer loss after the last of them or averaged over all.
+    """`length` inner steps from `state`, and the outer loss after the last of them or averaged over all, by `weights` if given.
 
     `keys` are those of the steps and of the loss.
     """
@@ -88,7 +100,7 @@ def window(
         state, noted = advance(
             learner, key_steps, meta, state, task.support, length=length, step=step, read=judge, loop=loop
         )
-        loss, aux = jax.tree.map(lambda a: jnp.mean(a, axis=0), noted)
+        loss, aux = jax.tree.map(lambda a: jnp.average(a, axis=0, weights=weights), noted)
     else:
         state, _ = advance(learner, key_steps, meta, state, task.support, length=length, step=step, loop=loop)
         loss, aux = judge(state)

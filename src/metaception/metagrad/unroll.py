@@ -14,6 +14,8 @@ from metaception.core.task import Task
 from metaception.metagrad._check import refuse, refuse_kinks_at_zero, unseen_leaves
 from metaception.metagrad._objective import LossAt, objective
 
+Mode = Literal["reverse", "rematerialise", "mixed"]
+
 
 class Unroll(Differentiating):
     """Differentiate the outer loss through every inner step.
@@ -39,12 +41,17 @@ class Unroll(Differentiating):
     Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", algorithm 1.
     """
 
-    mode: Literal["reverse", "rematerialise", "mixed"] = eqx.field(static=True, default="reverse")
+    mode: Mode = eqx.field(static=True, default="reverse")
     loss_at: LossAt = eqx.field(static=True, default="last")
     score_term: bool = eqx.field(static=True, default=True)
 
     def surrogate(
-        self, key: PRNGKeyArray, learner: Learner, meta: Meta, task: Task
+        self,
+        key: PRNGKeyArray,
+        learner: Learner,
+        meta: Meta,
+        task: Task,
+        weights: Float[Array, " steps"] | None = None,
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
         return objective(
             learner,
@@ -53,6 +60,7 @@ class Unroll(Differentiating):
             task,
             step=self._step(learner),
             loss_at=self.loss_at,
+            weights=weights,
             score_term=self.score_term,
             loop=self.mode != "reverse",
         )

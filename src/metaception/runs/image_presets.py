@@ -11,7 +11,9 @@ from metaception.methods.boil import BOIL
 from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.maml import MAML
+from metaception.methods.maml_plus_plus import MAMLPlusPlus
 from metaception.methods.method import Method
+from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nil import NIL
 from metaception.methods.protonet import ProtoNet
 from metaception.methods.reptile import Reptile
@@ -79,6 +81,19 @@ _FLAT = Convolutional(readout="flatten")
 IMAGE_PRESETS = (
     *(_omniglot(name, title, _gradient(kind, w), w, s) for name, title, kind in _KINDS for w, s in _CASES),
     *(_reptile(ways, shots) for ways, shots in _CASES),
+    # As the released code configures it, but for its pooling and its batch normalisation for each inner step.
+    *(
+        _omniglot(
+            "maml++",
+            "MAML++",
+            MAMLPlusPlus(inner_rate=0.1, meta_batch_size=8, multi_step=5_000),
+            ways,
+            shots,
+            steps=50_000,
+            test=MetaTest(test_shots=(shots,), test_steps=5, test_queries=shots),
+        )
+        for ways, shots in _CASES
+    ),
     # The paper prints no settings of iMAML's for images that were found; these are the released example's.
     _omniglot(
         "imaml",
@@ -106,6 +121,42 @@ IMAGE_PRESETS = (
         )
         for name, title, kind in _KINDS
         for s in (1, 5)
+    ),
+    *(
+        _mini_imagenet(
+            "maml++",
+            "MAML++",
+            # Its released configuration keeps the outer step size as it is here.
+            MAMLPlusPlus(meta_batch_size=2, outer_schedule="constant", outer_clip=10.0),
+            s,
+            network=Convolutional(filters=48, downsampling="max_pool", readout="flatten"),
+            steps=50_000,
+            test=MetaTest(test_shots=(s,), test_steps=5, test_queries=15),
+        )
+        for s in (1, 5)
+    ),
+    *(
+        _mini_imagenet(
+            "multiclass",
+            "Baseline: one classifier of all training classes, then a new last layer,",
+            MulticlassPretrain(),
+            s,
+            tasks=ImageTasks("mini_imagenet", shots=s, queries=15, validation_queries=15, batches=16),
+            test=MetaTest(test_shots=(s,), test_steps=100, test_queries=15),
+        )
+        for s in (1, 5)
+    ),
+    *(
+        _omniglot(
+            "multiclass",
+            "Baseline: one classifier of all training classes, then a new last layer,",
+            MulticlassPretrain(),
+            ways,
+            shots,
+            tasks=ImageTasks("omniglot", ways=ways, shots=shots, queries=shots, rotations=True, batches=16),
+            test=MetaTest(test_shots=(shots,), test_steps=100, test_queries=shots),
+        )
+        for ways, shots in _CASES
     ),
     *(
         _mini_imagenet(

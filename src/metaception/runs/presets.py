@@ -13,9 +13,11 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.maml_plus_plus import MAMLPlusPlus
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
+from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nearest import NearestNeighbour
 from metaception.methods.nil import NIL
 from metaception.methods.protonet import ProtoNet
@@ -144,6 +146,11 @@ _ALL = (
         MetaSGD(inner_rate=0.4, meta_batch_size=16),
     ),
     _on_glyphs(
+        "maml++",
+        "MAML++ on Glyphs, 5-way 1-shot: a loss after every step, step sizes learned per layer and step",
+        MAMLPlusPlus(inner_rate=0.1, meta_batch_size=16, multi_step=500),
+    ),
+    _on_glyphs(
         "anil",
         "ANIL on Glyphs, 5-way 1-shot: the inner loop adapts the last layer alone",
         ANIL(inner_rate=0.4, inner_steps=5, meta_batch_size=16),
@@ -172,6 +179,15 @@ _ALL = (
         network=_FLAT,
     ),
     _on_glyphs("matching", "Matching networks on Glyphs, 5-way 1-shot", MatchingNet(meta_batch_size=16), network=_FLAT),
+    _on_glyphs(
+        "multiclass",
+        "Baseline on Glyphs: one classifier of all training characters, then a new last layer, fine-tuned",
+        MulticlassPretrain(),
+        tasks=dataclasses.replace(_GLYPHS, batches=16),
+        network=_FLAT,
+        steps=20_000,
+        test=dataclasses.replace(_GLYPHS_TEST, test_steps=100),
+    ),
     _on_glyphs(
         "random",
         "Baseline on Glyphs: no training, fine-tuned at test with a tuned step size",

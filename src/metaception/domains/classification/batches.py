@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
 from metaception.core.task import Examples, Task, TaskDistribution
 from metaception.data.images import ImageSet
+from metaception.domains.classification.episodes import QUARTERS, check_square, turned
 
 
 class Batches(TaskDistribution):
@@ -23,9 +24,10 @@ class Batches(TaskDistribution):
     Args:
         images: the classes.
         size: images a batch.
+        rotations: every class turned by 90°, 180° and 270° is a class of its own.
 
     Raises:
-        ValueError: for a size below one.
+        ValueError: for a size below one, or turned images that are not square.
 
     Examples:
         >>> import jax, jax.numpy as jnp, numpy as np, metaception as mc
@@ -42,15 +44,24 @@ class Batches(TaskDistribution):
     labels: Int[Array, " n"]
     ways: int = eqx.field(static=True)
     size: int = eqx.field(static=True)
+    rotations: bool = eqx.field(static=True)
 
-    def __init__(self, images: ImageSet, *, size: int = 16):
+    def __init__(self, images: ImageSet, *, size: int = 16, rotations: bool = False):
         if size < 1:
             raise ValueError(f"Batches: size={size}; expected 1 or more.")
+        if rotations:
+            check_square("Batches", images)
         self.images = jnp.asarray(images.images)
-        self.ways, self.size = len(images.classes), size
-        self.labels = jnp.asarray(np.repeat(np.arange(self.ways), images.counts), jnp.int32)
+        self.ways, self.size, self.rotations = len(images.classes) * (QUARTERS if rotations else 1), size, rotations
+        self.labels = jnp.asarray(np.repeat(np.arange(len(images.classes)), images.counts), jnp.int32)
 
     def sample(self, key: PRNGKeyArray) -> Task:
-        rows = jax.random.randint(key, (self.size,), 0, self.labels.shape[0])
-        batch = Examples(self.images[rows].astype(jnp.float32) / 255.0, self.labels[rows])
+        key_rows, key_turns = jax.random.split(key)
+        rows = jax.random.randint(key_rows, (self.size,), 0, self.labels.shape[0])
+        images, labels = self.images[rows], self.labels[rows]
+        if self.rotations:
+            turns = jax.random.randint(key_turns, (self.size,), 0, QUARTERS)
+            images = jax.vmap(lambda image, turns: turned(image[None], turns)[0])(images, turns)
+            labels += turns * (self.ways // QUARTERS)
+        batch = Examples(images.astype(jnp.float32) / 255.0, labels)
         return Task(batch, batch)

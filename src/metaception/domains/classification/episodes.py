@@ -94,9 +94,8 @@ class Episodes(TaskDistribution):
                 f"{queries} images that an episode takes of a class ({few[0]!r} among them; the smallest has {least}); take "
                 "fewer shots or queries, or leave those classes out."
             )
-        height, width = images.images.shape[1:3]
-        if rotations and height != width:
-            raise ValueError(f"Episodes: images of {height} × {width} cannot be turned by 90°; make them square.")
+        if rotations:
+            check_square("Episodes", images)
         self.images = jnp.asarray(images.images)
         self.starts = jnp.asarray(images.starts, jnp.int32)
         self.counts = jnp.asarray(images.counts, jnp.int32)
@@ -141,12 +140,23 @@ class Episodes(TaskDistribution):
     def _examples(self, rows: Int[Array, "ways n"], turns: Int[Array, " ways"]) -> Examples:
         pixels = self.images[rows].astype(jnp.float32) / 255.0
         if self.rotations:
-            pixels = jax.vmap(_turned)(pixels, turns)
+            pixels = jax.vmap(turned)(pixels, turns)
         labels = jnp.repeat(jnp.arange(self.ways, dtype=jnp.int32), rows.shape[1])
         return Examples(pixels.reshape(-1, *pixels.shape[2:]), labels)
 
 
-def _turned(images: Array, turns: Int[Array, ""]) -> Array:
+def check_square(who: str, images: ImageSet) -> None:
+    """Refuse images that a quarter turn would give another shape.
+
+    Raises:
+        ValueError: says so.
+    """
+    height, width = images.images.shape[1:3]
+    if height != width:
+        raise ValueError(f"{who}: images of {height} × {width} cannot be turned by 90°; make them square.")
+
+
+def turned(images: Array, turns: Int[Array, ""]) -> Array:
     """Images [n, size, size, channels], turned by `turns` quarters."""
     across = jnp.where(turns % 2 == 1, jnp.swapaxes(images, 1, 2), images)
     # A quarter turn is a transposition and a reversal of the rows, half a turn a reversal of both.

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from metaception.core.family import Family
+from metaception.core.task import TaskDistribution
 from metaception.data.images import ImageSet
 from metaception.data.sets import SETS, Subset, load_images
-from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.batches import Batches
+from metaception.domains.classification.episodes import QUARTERS, Episodes
 from metaception.domains.classification.losses import cross_entropy
 
 
@@ -28,6 +30,8 @@ class ImageTasks(Family):
         validation_queries: the same in validation, so that the choice of the best meta-parameters rests on more of them.
         rotations: every class turned by 90°, 180° and 270° is a class of its own, in training and in tests.
         exclusive: labels are drawn anew for each episode; otherwise each training class keeps one.
+        batches: images of all training classes that an outer step of pretraining sees, each class with its own label; 0 for
+            episodes in training. Validation and tests have episodes.
 
     Raises:
         ValueError: for a set or a split that there is not.
@@ -48,6 +52,7 @@ class ImageTasks(Family):
     validation_queries: int = 5
     rotations: bool = False
     exclusive: bool = True
+    batches: int = 0
 
     measure: ClassVar[str] = "accuracy"
 
@@ -60,7 +65,10 @@ class ImageTasks(Family):
                 f"ImageTasks: {self.images} has no split {self.split!r}; expected one of {', '.join(splits)}."
             )
 
-    def train_tasks(self) -> Episodes:
+    def train_tasks(self) -> TaskDistribution:
+        if self.batches:
+            images = load_images(self.images, "train", split=self.split)
+            return Batches(images, size=self.batches, rotations=self.rotations)
         return self._episodes("train", self.shots, self.queries, ways=self.train_ways, exclusive=self.exclusive)
 
     def validation_tasks(self) -> Episodes:
@@ -72,8 +80,13 @@ class ImageTasks(Family):
     def tuning_tasks(self, shots: int, queries: int) -> Episodes:
         return self._episodes("val", shots, queries)
 
-    def shapes(self) -> Episodes:
+    def shapes(self) -> TaskDistribution:
         height, width, channels = SETS[self.images].shape
+        if self.batches:
+            classes = self._all_classes()
+            names = tuple(str(index) for index in range(classes))
+            blank = np.zeros((classes, height, width, channels), np.uint8)
+            return Batches(ImageSet("blank", blank, np.ones(classes, int), names), size=self.batches)
         each, ways = self.shots + self.queries, self.train_ways or self.ways
         blank = np.zeros((ways * each, height, width, channels), np.uint8)
         names = tuple(str(index) for index in range(ways))
@@ -88,8 +101,13 @@ class ImageTasks(Family):
 
     @property
     def outputs(self) -> int:
-        """The most classes that an episode may have."""
-        return max(self.ways, self.train_ways or 0)
+        """The most classes that training or an episode may have."""
+        return max(self.ways, self.train_ways or 0, self._all_classes() if self.batches else 0)
+
+    def _all_classes(self) -> int:
+        known = SETS[self.images]
+        upright = known.training_classes[known.splits.index(self.split or known.splits[0])]
+        return upright * (QUARTERS if self.rotations else 1)
 
     def _episodes(
         self, subset: Subset, shots: int, queries: int, *, ways: int | None = None, exclusive: bool = True
