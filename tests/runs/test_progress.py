@@ -37,6 +37,13 @@ def test_without_a_terminal_there_are_about_ten_lines():
     assert lines[-1].startswith("maml: 1,000 outer steps in ")
 
 
+@pytest.mark.parametrize(
+    ("rate", "words"), [(0.4, "2.5 s/step"), (1.0, "1 steps/s"), (6.25, "6.25 steps/s"), (1234.0, "1,234 steps/s")]
+)
+def test_the_pace_of_slow_steps_is_in_seconds_a_step(rate, words):
+    assert progress.Seen(1, 2, rate, {}).pace == words
+
+
 def test_skipped_steps_are_shown_only_if_there_are_some():
     out = Console(file=io.StringIO(), width=80)
     _feed(progress.Lines(out), 100)

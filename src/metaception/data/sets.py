@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from metaception.data.cifar_fs import load_cifar_fs
+from metaception.data.folders import load_folder
 from metaception.data.glyphs import load_glyphs
 from metaception.data.images import ImageSet
 from metaception.data.mini_imagenet import load_mini_imagenet
 from metaception.data.omniglot import load_omniglot
+from metaception.data.places import DataError
 
 Subset = Literal["train", "val", "test"]
 
@@ -53,6 +57,45 @@ SETS: dict[str, KnownSet] = {
         lambda split, subset: load_cifar_fs(subset=subset), ("bertinetto",), (64,), (32, 32, 3), ("bertinetto2019r2d2",)
     ),
 }
+
+
+PARTS = ("train", "val", "test")
+OWN = 0.2
+"""Of a folder's classes, the share that validation gets, and that tests get."""
+
+
+@cache
+def folder_of_yours(folder: str, shape: tuple[int, int, int]) -> ImageSet:
+    """All of a folder's images, of one size; kept in memory."""
+    *size, channels = shape
+    return load_folder(folder, size=(size[0], size[1]), channels=channels)
+
+
+def load_part(folder: str, subset: Subset, shape: tuple[int, int, int]) -> ImageSet:
+    """One part of a folder of your own.
+
+    A folder that has `train`, `val` and `test` in it is taken as that says; of any other, a fifth of the classes, drawn at
+    random and always the same, is for validation and another fifth for tests.
+
+    Args:
+        folder: FOLDER/CLASS/IMAGE, or FOLDER/PART/CLASS/IMAGE.
+        subset: train, val or test.
+        shape: (height, width, channels) that every image is brought to.
+
+    Raises:
+        DataError: for folders that cannot be read, and fewer classes than three parts need.
+    """
+    if all((Path(folder) / part).is_dir() for part in PARTS):
+        return folder_of_yours(str(Path(folder) / subset), shape)
+    images = folder_of_yours(folder, shape)
+    held_out = round(OWN * len(images.classes))
+    if held_out < 1:
+        raise DataError(
+            f"{folder}: {len(images.classes)} classes are too few to train on some, validate on others and test on others "
+            "still; three or more are needed, and as many as an episode has ways in each part."
+        )
+    parts = images.split(len(images.classes) - 2 * held_out, held_out, held_out)
+    return replace(parts[PARTS.index(subset)], name=f"{images.name} ({subset})")
 
 
 @cache

@@ -37,6 +37,13 @@ class Seen:
         return float(np.mean(np.asarray(self.row[name], float))) if name in self.row else None
 
     @property
+    def pace(self) -> str:
+        """Steps a second, or seconds a step, whichever is the larger number."""
+        if 0 < self.rate < 1:
+            return f"{1 / self.rate:.1f} s/step"
+        return f"{self.rate:,.3g} steps/s" if self.rate < 100 else f"{self.rate:,.0f} steps/s"
+
+    @property
     def left(self) -> str:
         """The time left, in words."""
         return duration((self.steps - self.step) / self.rate) if self.rate > 0 else "?"
@@ -135,7 +142,7 @@ class Lines(_Clocked):
             parts.append(f"validation {self.seen.validation}")
         if skipped := sum(self.seen.row.get("skipped", [])):
             parts.append(f"skipped {skipped}")
-        parts.append(f"{self.seen.rate:,.0f} steps/s")
+        parts.append(self.seen.pace)
         return "  ".join(parts)
 
     def _say(self, text: str) -> None:
@@ -162,7 +169,7 @@ class Display(_Clocked):
         grid.add_row(f"[bold]{self.title}[/bold]", ProgressBar(seen.steps or 1, seen.step, width=30))
         grid.add_row("outer steps", f"{seen.step:,} of {seen.steps:,}")
         if seen.rate:
-            grid.add_row("pace", f"{seen.rate:,.0f} steps/s, {seen.left} left")
+            grid.add_row("pace", f"{seen.pace}, {seen.left} left")
         elif seen.step < seen.steps:
             grid.add_row("pace", f"compiling, {duration(time.monotonic() - self.began)}")
         if (loss := seen.figure("loss")) is not None:
