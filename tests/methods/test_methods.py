@@ -19,6 +19,7 @@ METHODS = {
     "fomaml": mc.FOMAML(inner_rate=0.05),
     "reptile": mc.Reptile(inner_rate=0.05, inner_steps=4, inner_batch_size=5),
     "meta_sgd": mc.MetaSGD(inner_rate=0.05),
+    "meta_lstm": mc.MetaLSTM(inner_rate=0.05, inner_steps=3, hidden=2, meta_batch_size=8),
     "anil": mc.ANIL(inner_rate=0.05),
     "imaml": mc.IMAML(inner_rate=0.01, inner_steps=8),
     "pretrain": mc.Pretrain(),

@@ -14,6 +14,7 @@ from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.matching import MatchingNet
+from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
 from metaception.methods.nearest import NearestNeighbour
@@ -142,6 +143,12 @@ _ALL = (
         "meta-sgd",
         "Meta-SGD on Glyphs, 5-way 1-shot: the step sizes are learned too",
         MetaSGD(inner_rate=0.4, meta_batch_size=16),
+    ),
+    _on_glyphs(
+        "meta-lstm",
+        "LSTM meta-learner on Glyphs, 5-way 1-shot: the update rule is learned too",
+        MetaLSTM(),
+        test=dataclasses.replace(_GLYPHS_TEST, test_steps=12),
     ),
     _on_glyphs(
         "anil",
