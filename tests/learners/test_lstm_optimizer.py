@@ -98,7 +98,7 @@ def test_two_steps_by_hand(float64):
         gradient = [sum(e * x for e, x in zip(errors, xs, strict=True)), sum(errors)]
         for k, memory in enumerate(memories):
             seen = [*told(gradient[k]), *told(loss), *memory["h"]]
-            sums = [sum(s * weights[row][column] for row, s in enumerate(seen)) + bias[column] for column in range(8)]
+            sums = [sum(w * s for w, s in zip(weights[row], seen, strict=True)) + bias[row] for row in range(8)]
             for unit in range(2):
                 write, keep, read = (sigmoid(sums[2 * part + unit]) for part in range(3))
                 memory["c"][unit] = keep * memory["c"][unit] + write * math.tanh(sums[6 + unit])
@@ -136,7 +136,7 @@ def test_first_order_is_exact_where_gradients_and_what_is_told_of_the_loss_are_c
     model = mc.Model(lambda key: jax.random.normal(key, (2, 1)), lambda p, x: jnp.concatenate([x, x**2], 1) @ p)
     learner = dataclasses.replace(lstm(), model=model, loss_function=lambda predictions, y: jnp.mean(predictions * y))
     meta = spread(learner.init_meta(KEY))
-    unheard = meta._replace(rule=meta.rule._replace(weights=meta.rule.weights.at[2:4].set(0.0)))
+    unheard = meta._replace(rule=meta.rule._replace(weights=meta.rule.weights.at[:, 2:4].set(0.0)))
     for at, exact in ((unheard, True), (meta, False)):
         given = Problem(learner, at, curves())
         gradients = [flat_gradient(estimator, given) for estimator in (mc.Unroll(), mc.FirstOrder())]
@@ -156,9 +156,9 @@ def test_a_coordinate_without_a_gradient_has_finite_derivatives(float64):
 
 
 def test_training_learns_the_rule():
-    """With the initialisation held where it is, the update rule alone: from the same start it comes closer in five steps."""
+    """With the initialisation held where it is, the update rule alone: from the same start it comes closer in three steps."""
     tasks = mc.Sinusoids(shots=10, amplitude=(1.0, 2.0), phase=(0.0, 0.5))
-    method = mc.MetaLSTM(inner_steps=5, hidden=4, meta_batch_size=4, outer_rate=0.03)
+    method = mc.MetaLSTM(inner_steps=3, hidden=2, meta_batch_size=4, outer_rate=0.03)
     algorithm = method.build(mc.mlp(1, 1, widths=(16,), initialiser="he"), tasks)
     state = algorithm.init(KEY)
     start = state.meta
@@ -171,9 +171,8 @@ def test_training_learns_the_rule():
 
         return jax.lax.scan(step, state, keys)[0]
 
-    trained = train(state, jax.random.split(jax.random.key(1), 300)).meta
+    trained = train(state, jax.random.split(jax.random.key(1), 200)).meta
     seeds = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, trained)
-    losses = mc.evaluate(algorithm, seeds, tasks, steps=5, count=100).losses.mean(axis=1)
-    print(losses)
+    losses = mc.evaluate(algorithm, seeds, tasks, steps=3, count=100).losses.mean(axis=1)
     assert losses[0, 0] == losses[1, 0]
     assert losses[1, -1] < 0.75 * losses[0, -1]

@@ -38,8 +38,8 @@ class Rule(NamedTuple):
     """The weights of an update rule, the same for all coordinates.
 
     Attributes:
-        weights: of the LSTM that reads gradients and losses, [4 + hidden, 4 · hidden]. Its rows read log and sign of the
-            gradient, log and sign of the loss, and the hidden state; its columns are input, forget and output gate and the
+        weights: of the LSTM that reads gradients and losses, [4 · hidden, 4 + hidden]. Its columns read log and sign of the
+            gradient, log and sign of the loss, and the hidden state; its rows are input, forget and output gate and the
             candidate, `hidden` of each.
         bias: of that LSTM, [4 · hidden].
         input: the gate that is the step size.
@@ -60,10 +60,10 @@ class InitialisationAndRule(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What an update rule remembers of every coordinate; zeros at first.
+    """What an update rule remembers of every coordinate; zeros at first. Coordinates come last: nothing else is as long.
 
     Attributes:
-        hidden, cell: of the LSTM that reads gradients and losses, [coordinates, hidden].
+        hidden, cell: of the LSTM that reads gradients and losses, [hidden, coordinates].
         input, forget: the gates of the last step, [coordinates].
     """
 
@@ -73,14 +73,14 @@ class Memory(NamedTuple):
     forget: Any
 
 
-def log_and_sign(values: Float[Array, "..."]) -> Float[Array, "... 2"]:
+def log_and_sign(values: Float[Array, "..."]) -> Float[Array, "2 ..."]:
     """Numbers of any magnitude as two of about one: (log|x| / p, sign x), or (−1, eᵖ x) where |x| < e⁻ᵖ; p is `SCALE`.
 
     Examples:
         >>> import jax.numpy as jnp
         >>> from metaception.learners.lstm_optimizer import log_and_sign
         >>> log_and_sign(jnp.exp(jnp.array([5.0, -5.0, -10.0]))).round(2).tolist()
-        [[0.5, 1.0], [-0.5, 1.0], [-1.0, 1.0]]
+        [[0.5, -0.5, -1.0], [1.0, 1.0, 1.0]]
         >>> log_and_sign(jnp.array([-1.0, 0.0])).tolist()
         [[0.0, -1.0], [-1.0, 0.0]]
 
@@ -88,7 +88,7 @@ def log_and_sign(values: Float[Array, "..."]) -> Float[Array, "... 2"]:
     """
     # Both cases at once: either function is continuous, and where it is cut off its derivative is zero, not infinite.
     log = jnp.log(jnp.maximum(jnp.abs(values), jnp.exp(-SCALE))) / SCALE
-    return jnp.stack([log, jnp.clip(jnp.exp(SCALE) * values, -1.0, 1.0)], axis=-1)
+    return jnp.stack([log, jnp.clip(jnp.exp(SCALE) * values, -1.0, 1.0)])
 
 
 def think(
@@ -99,15 +99,15 @@ def think(
     loss: Float[Array, ""],
 ) -> Memory:
     """The memory after a step of the LSTM at every coordinate; its gates are those of this step."""
-    told = jnp.broadcast_to(log_and_sign(loss), (parameters.size, 2))
-    seen = jnp.concatenate([log_and_sign(gradient), told, memory.hidden], axis=1)
-    write, keep, read, candidate = jnp.split(seen @ rule.weights + rule.bias, 4, axis=1)
+    told = jnp.broadcast_to(log_and_sign(loss)[:, None], (2, parameters.size))
+    seen = jnp.concatenate([log_and_sign(gradient), told, memory.hidden])
+    write, keep, read, candidate = jnp.split(rule.weights @ seen + rule.bias[:, None], 4)
     cell = jax.nn.sigmoid(keep) * memory.cell + jax.nn.sigmoid(write) * jnp.tanh(candidate)
     hidden = jax.nn.sigmoid(read) * jnp.tanh(cell)
 
     def opened(gate: Gate, before: Float[Array, "coordinates"]) -> Float[Array, "coordinates"]:
         own = gate.weights[-2] * parameters + gate.weights[-1] * before
-        return jax.nn.sigmoid(hidden @ gate.weights[:-2] + own + gate.bias)
+        return jax.nn.sigmoid(gate.weights[:-2] @ hidden + own + gate.bias)
 
     return Memory(hidden, cell, opened(rule.input, memory.input), opened(rule.forget, memory.forget))
 
@@ -164,7 +164,7 @@ class LSTMOptimizer(Supervised):
             return Gate(weights, jnp.asarray(jax.scipy.special.logit(start), weights.dtype))
 
         rule = Rule(
-            draw(key_weights, 4 + self.hidden, 4 * self.hidden),
+            draw(key_weights, 4 * self.hidden, 4 + self.hidden),
             draw(key_bias, 4 * self.hidden),
             input=gate(key_input, self.rate),
             forget=gate(key_forget, self.forget),
@@ -174,7 +174,7 @@ class LSTMOptimizer(Supervised):
     def init(self, key: PRNGKeyArray, meta: InitialisationAndRule, data: Examples) -> InnerState:
         state = self.start(key, meta.initialisation, data)
         flat, _ = ravel_pytree(meta.initialisation)
-        units, gate = jnp.zeros((flat.size, self.hidden), flat.dtype), jnp.zeros_like(flat)
+        units, gate = jnp.zeros((self.hidden, flat.size), flat.dtype), jnp.zeros_like(flat)
         return state._replace(optimizer=(state.optimizer, Memory(units, units, gate, gate)))
 
     def parameters(self, state: InnerState) -> PyTree:

@@ -147,8 +147,8 @@ _ALL = (
     _on_glyphs(
         "meta-lstm",
         "LSTM meta-learner on Glyphs, 5-way 1-shot: the update rule is learned too",
-        MetaLSTM(),
-        test=dataclasses.replace(_GLYPHS_TEST, test_steps=12),
+        MetaLSTM(inner_rate=0.1, inner_steps=5),
+        test=dataclasses.replace(_GLYPHS_TEST, test_steps=5),
     ),
     _on_glyphs(
         "anil",
