@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import equinox as eqx
 import jax
@@ -36,30 +37,28 @@ def spread(meta, scale=0.7):
     )
 
 
-def adapted(learner, meta):
-    return eqx.filter_jit(learner.adapt)(KEY, meta, jax.tree.map(lambda a: a[0], curves()).support)
-
-
 def test_with_a_silent_lstm_it_is_gradient_descent(float64):
-    """Weights of the gates at zero: steps of σ(b_I), and nothing forgotten where σ(b_F) is one to the last bit."""
+    """Weights of the gates at zero: steps of σ(b_I), decay of σ(b_F), which is one to the last bit at 50."""
     learner = lstm(rate=jnp.asarray(0.11), steps=7)
     meta = spread(learner.init_meta(KEY))  # the LSTM inside speaks, and the gates do not listen
-    rule = meta.rule
-    deaf = [gate._replace(weights=jnp.zeros_like(gate.weights)) for gate in (rule.input, rule.forget)]
-    never = deaf[1]._replace(bias=jnp.asarray(50.0))
-    descent = mc.Initialisation(network(), mc.mean_squared_error, jnp.asarray(0.11), steps=7)
-    expected = ravel_pytree(adapted(descent, meta.initialisation))[0]
-    ours = adapted(learner, meta._replace(rule=rule._replace(input=deaf[0], forget=never)))
-    np.testing.assert_allclose(ravel_pytree(ours)[0], expected, rtol=1e-12)
-    # And with decay, by a plain loop.
+    step, keep = (gate._replace(weights=jnp.zeros_like(gate.weights)) for gate in (meta.rule.input, meta.rule.forget))
     support = jax.tree.map(lambda a: a[0], curves()).support
-    at = meta.initialisation
+    adapt = jax.jit(lambda meta: ravel_pytree(learner.adapt(KEY, meta, support))[0])
+
+    never = keep._replace(bias=jnp.asarray(50.0))
+    descent = mc.Initialisation(network(), mc.mean_squared_error, jnp.asarray(0.11), steps=7)
+    expected = ravel_pytree(descent.adapt(KEY, meta.initialisation, support))[0]
+    ours = adapt(meta._replace(rule=meta.rule._replace(input=step, forget=never)))
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+    start, rebuild = ravel_pytree(meta.initialisation)
+    slopes = jax.jit(jax.grad(lambda flat: descent.fit_loss(rebuild(flat), support)))
+    at = start
     for _ in range(7):
-        slopes = jax.grad(lambda p: mc.mean_squared_error(network().apply(p, support.inputs), support.targets))(at)
-        at = jax.tree.map(lambda p, g: 0.9 * p - 0.11 * g, at, slopes)
-    ours = adapted(learner, meta._replace(rule=rule._replace(input=deaf[0], forget=deaf[1])))
-    np.testing.assert_allclose(ravel_pytree(ours)[0], ravel_pytree(at)[0], rtol=1e-12)
-    assert np.abs(ravel_pytree(at)[0] - expected).max() > 0.1  # the decay does count
+        at = 0.9 * at - 0.11 * slopes(at)
+    ours = adapt(meta._replace(rule=meta.rule._replace(input=step, forget=keep)))
+    np.testing.assert_allclose(ours, at, rtol=1e-12)
+    assert np.abs(at - expected).max() > 0.1  # the decay does count
 
 
 def sigmoid(x):
@@ -160,7 +159,7 @@ def test_training_learns_the_rule():
     tasks = mc.Sinusoids(shots=10, amplitude=(1.0, 2.0), phase=(0.0, 0.5))
     method = mc.MetaLSTM(inner_steps=3, hidden=2, meta_batch_size=4, outer_rate=0.03)
     algorithm = method.build(mc.mlp(1, 1, widths=(16,), initialiser="he"), tasks)
-    state = algorithm.init(KEY)
+    state = eqx.filter_jit(algorithm.init)(KEY)
     start = state.meta
 
     @jax.jit
@@ -176,3 +175,16 @@ def test_training_learns_the_rule():
     losses = mc.evaluate(algorithm, seeds, tasks, steps=3, count=100).losses.mean(axis=1)
     assert losses[0, 0] == losses[1, 0]
     assert losses[1, -1] < 0.75 * losses[0, -1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inner_rate": 0.0}, "meta_lstm: inner_rate=0.0; a gate starts between 0 and 1."),
+        ({"forget": 1.0}, "meta_lstm: forget=1.0; a gate starts between 0 and 1."),
+        ({"hidden": 0}, "meta_lstm: hidden=0; the LSTM needs at least one unit."),
+    ],
+)
+def test_settings_that_no_gate_can_start_from_are_refused(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        mc.MetaLSTM(**settings)

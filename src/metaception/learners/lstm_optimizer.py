@@ -115,8 +115,8 @@ def think(
 class LSTMOptimizer(Supervised):
     """The parameters are the cell state of a learned LSTM: θ_t = f_t ∘ θ_{t−1} − i_t ∘ ∇L_t, with gates that it computes.
 
-    At every coordinate an ordinary LSTM reads that of the gradient and the loss, both as `log_and_sign` has them, and says
-    h_t. The gates are i_t = σ(w_i · [h_t, θ_{t−1}, i_{t−1}] + b_i), the step size, and likewise f_t, the decay. All
+    At every coordinate an ordinary LSTM reads the gradient there and the loss, both as `log_and_sign` has them, and says h_t.
+    The gates are i_t = σ(w_i · [h_t, θ_{t−1}, i_{t−1}] + b_i), the step size, and likewise f_t, the decay. All
     coordinates share their weights, and each has a memory of its own. Weights and the first parameters are meta-learned.
 
     An optimiser other than `optax.sgd(1.0)` gives another direction than −∇L_t; the LSTM reads the gradient all the same.
@@ -138,9 +138,9 @@ class LSTMOptimizer(Supervised):
         >>> float(learner.adapt(key, blank, one))
         3.5
 
-    Ravi & Larochelle 2017, "Optimization as a Model for Few-Shot Learning", section 3. That the LSTM reads the gradient
-    through h_t is in section 3.2 (there in words) and in the authors' code. In that code the gates read each other before σ;
-    here after it, as the paper writes it.
+    Ravi & Larochelle 2017, "Optimization as a Model for Few-Shot Learning", section 3; the ordinary LSTM before the gates
+    is in section 5.1, in words, and in the authors' code. There i_{t−1} and f_{t−1} are read before σ; here they are the gates,
+    as the paper writes them.
     """
 
     model: Model
