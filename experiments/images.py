@@ -55,7 +55,20 @@ class Plan:
     test_tasks: int = 1000
 
 
-_ALL = ("maml", "fomaml", "reptile", "maml++", "meta-sgd", "anil", "nil", "boil", "imaml", "protonet", "matching")
+_ALL = (
+    "maml",
+    "fomaml",
+    "reptile",
+    "maml++",
+    "meta-sgd",
+    "meta-lstm",
+    "anil",
+    "nil",
+    "boil",
+    "imaml",
+    "protonet",
+    "matching",
+)
 PLANS = {
     "glyphs": Plan("{}-glyphs", (*_ALL, "multiclass", "random", "nearest"), seeds=3),
     "omniglot": Plan("{}-omniglot-5w1s", ("maml", "fomaml", "reptile", "anil", "nil", "protonet"), minutes=15),

@@ -35,6 +35,7 @@ from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.learners.fresh_head import FreshHead
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
+from metaception.learners.lstm_optimizer import LSTMOptimizer
 from metaception.learners.metric import Matching, Nearest, Prototypes
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates, LearnedStepRates
@@ -52,6 +53,7 @@ from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.maml_plus_plus import MAMLPlusPlus
 from metaception.methods.matching import MatchingNet
+from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nearest import NearestNeighbour
@@ -99,6 +101,7 @@ __all__ = [
     "Initialisation",
     "Initialising",
     "Iterative",
+    "LSTMOptimizer",
     "LearnedRates",
     "LearnedStepRates",
     "Learner",
@@ -109,6 +112,7 @@ __all__ = [
     "MatchingNet",
     "MetaAlgorithm",
     "MetaGradient",
+    "MetaLSTM",
     "MetaSGD",
     "Model",
     "MultiStep",

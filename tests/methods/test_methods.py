@@ -20,6 +20,7 @@ METHODS = {
     "reptile": mc.Reptile(inner_rate=0.05, inner_steps=4, inner_batch_size=5),
     "meta_sgd": mc.MetaSGD(inner_rate=0.05),
     "maml_plus_plus": mc.MAMLPlusPlus(inner_rate=0.02, inner_steps=2, multi_step=200),
+    "meta_lstm": mc.MetaLSTM(inner_rate=0.05, inner_steps=3, hidden=2, meta_batch_size=8),
     "anil": mc.ANIL(inner_rate=0.05),
     "imaml": mc.IMAML(inner_rate=0.01, inner_steps=8),
     "pretrain": mc.Pretrain(),

@@ -252,7 +252,7 @@ def _adapted(
     task = tasks.sample(key_task)
     before = learner.init(key_init, meta, task.support)
     after, _ = advance(learner, key_steps, meta, before, task.support, length=steps)
-    first, last = (_outputs(learner, learner.whole(meta, learner.parameters(state)), task) for state in (before, after))
+    first, last = (_outputs(learner, learner.whole(meta, state.parameters), task) for state in (before, after))
     return first, last
 
 

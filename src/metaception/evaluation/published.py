@@ -31,6 +31,7 @@ SINUSOID: dict[tuple[str, int, int], Published] = {
 
 _MAML = "Finn et al. 2017, table 1"
 _REPTILE = "Nichol et al. 2018, tables 1 and 2"
+_LSTM = "Ravi & Larochelle 2017, table 1"
 _ANIL = "Raghu et al. 2020, tables 2 and 4"
 
 # Of each method: the policy of batch statistics, the source, and by (ways, shots) the accuracy in percent.
@@ -51,6 +52,7 @@ _MINI_IMAGENET: dict[str, list[tuple[str, str, dict[tuple[int, int], float]]]] =
         ("batch", _REPTILE, {(5, 1): 49.97, (5, 5): 65.99}),
         ("one", _REPTILE, {(5, 1): 47.07, (5, 5): 62.74}),
     ],
+    "meta_lstm": [("support", _LSTM, {(5, 1): 43.44, (5, 5): 60.60})],
     "anil": [("batch", _ANIL, {(5, 1): 46.7, (5, 5): 61.5})],
     "nil": [("batch", _ANIL, {(5, 1): 48.0, (5, 5): 62.2})],
 }

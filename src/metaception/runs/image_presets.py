@@ -12,6 +12,7 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.maml import MAML
 from metaception.methods.maml_plus_plus import MAMLPlusPlus
+from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.method import Method
 from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nil import NIL
@@ -102,6 +103,17 @@ IMAGE_PRESETS = (
         5,
         1,
     ),
+    # The paper has no figures on Omniglot; inner and outer steps are those of the authors' configuration for it. At meta-test
+    # the authors take batch statistics from the support set (section 3.4), in training from each half.
+    _omniglot(
+        "meta-lstm",
+        "LSTM meta-learner",
+        MetaLSTM(inner_steps=15),
+        5,
+        1,
+        test=MetaTest(test_shots=(1,), test_steps=15, test_queries=1, test_statistics="support"),
+        steps=50_000,
+    ),
     *(_omniglot("dense-maml", _DENSE, _gradient(MAML, 5), 5, s, network=Dense()) for s in (1, 5)),
     *(
         _omniglot(
@@ -157,6 +169,17 @@ IMAGE_PRESETS = (
             test=MetaTest(test_shots=(shots,), test_steps=100, test_queries=shots),
         )
         for ways, shots in _CASES
+    ),
+    *(
+        _mini_imagenet(
+            "meta-lstm",
+            "LSTM meta-learner",
+            MetaLSTM(inner_steps=inner),
+            s,
+            test=MetaTest(test_shots=(s,), test_steps=inner, test_queries=15, test_statistics="support"),
+            steps=75_000,
+        )
+        for s, inner in ((1, 12), (5, 5))
     ),
     *(
         _mini_imagenet(

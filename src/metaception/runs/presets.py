@@ -15,6 +15,7 @@ from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.maml_plus_plus import MAMLPlusPlus
 from metaception.methods.matching import MatchingNet
+from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
 from metaception.methods.multiclass import MulticlassPretrain
@@ -149,6 +150,12 @@ _ALL = (
         "maml++",
         "MAML++ on Glyphs, 5-way 1-shot: a loss after every step, step sizes learned per layer and step",
         MAMLPlusPlus(inner_rate=0.1, meta_batch_size=16, multi_step=500),
+    ),
+    _on_glyphs(
+        "meta-lstm",
+        "LSTM meta-learner on Glyphs, 5-way 1-shot: the update rule is learned too",
+        MetaLSTM(inner_rate=0.1, inner_steps=5),
+        test=dataclasses.replace(_GLYPHS_TEST, test_steps=5),
     ),
     _on_glyphs(
         "anil",
