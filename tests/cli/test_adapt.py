@@ -101,6 +101,15 @@ def test_other_sizes_and_colours_are_converted_with_a_note(glyph_run, folders, t
         assert float(new["p_flat"]) == pytest.approx(float(old["p_flat"]), abs=0.05)
 
 
+def test_files_that_are_no_images_by_their_names_are_noted(glyph_run, folders, tmp_path, capsys):
+    support, query = folders
+    next(query.rglob("*.png")).with_name("photo.HEIC").write_bytes(b"")
+    (support / next(iter(CLASSES)) / ".hidden").write_bytes(b"")
+    assert adapt(glyph_run, support, query, tmp_path / "result.csv") == 0
+    said = capsys.readouterr().err
+    assert "note: 1 files are passed over, being no images by their names (photo.HEIC); read are png, jpg" in said
+
+
 def test_ink_on_paper_is_inverted_if_asked_for_and_else_warned_of(glyph_run, folders, tmp_path, capsys):
     out = tmp_path / "result.csv"
     assert adapt(glyph_run, *folders, out) == 0
@@ -111,7 +120,8 @@ def test_ink_on_paper_is_inverted_if_asked_for_and_else_warned_of(glyph_run, fol
     assert capsys.readouterr().err == ""
     assert adapt(glyph_run, *papers, out) == 0
     assert re.search(
-        r"warning: the support images are bright \(on average 0\.\d+, .*; add --invert\.", capsys.readouterr().err
+        r"warning: the support images are bright \(on average 0\.\d+, .*; add --invert\. Photographs want",
+        capsys.readouterr().err,
     )
     assert adapt(glyph_run, *folders, out, "--invert") == 0
     assert "leave --invert out." in capsys.readouterr().err

@@ -33,8 +33,10 @@ def test_what_is_written_is_read(run, tmp_path, monkeypatch):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+def test_a_run_of_that_name_comes_first_and_another_folder_hides_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "glyphs").mkdir()
+    assert mc.load_run("glyphs").preset.tasks.images == "glyphs"
+    (tmp_path / "glyphs" / "config.json").write_text("{")
     with pytest.raises(mc.UsageError, match="glyphs"):
         mc.load_run("glyphs")

@@ -64,6 +64,7 @@ def run(command: Adapt) -> int:
     classes = files.support_files(command.support, expected)
     queries = files.query_files(command.query, list(classes))
     paths = [path for path, _ in queries]
+    files.note_passed_over([own[0].parent for own in classes.values()] + sorted({path.parent for path in paths}))
     files.note_conversions([*(path for own in classes.values() for path in own), *paths], expected)
     support, labels = files.read_support(classes, expected, invert=command.invert)
 

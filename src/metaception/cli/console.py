@@ -40,10 +40,10 @@ class ResultsTable:
 
 
 def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
-    last = max(len(curve["mean"]) for results in all_results for curve in results.curves) - 1
-    steps = [step for step in INNER_STEPS if step <= last] or [0]
-    if last not in steps:
-        steps.append(last)
+    curves = [curve for results in all_results for curve in results.curves]
+    ends = {len(curve["mean"]) - 1 for curve in curves}
+    steps = sorted(ends | {step for step in INNER_STEPS if step <= max(ends)})
+    tuned = any(curve["rate"] is not None for curve in curves)
     between = "\n" if narrow else " "
     shape = {"box": box.SIMPLE_HEAD, "padding": 0, "collapse_padding": True, "show_edge": False} if narrow else {}
     table = Table(title=title, title_justify="left", caption_justify="left", **shape)  # type: ignore[arg-type]
@@ -52,20 +52,21 @@ def _table(all_results: list[Results], title: str, *, narrow: bool) -> Table:
     table.add_column("shots", justify="right")
     for step in steps:
         table.add_column(f"{step} step{'s' * (step != 1)}", justify="right")
-    table.add_column("rate", justify="right")
+    if tuned:
+        table.add_column("rate", justify="right")
     table.add_column("diverged", justify="right")
     for results in all_results:
         for curve in results.curves:
             paper = {step: published(results, curve["shots"], step) for step in steps}
-            rate = "" if curve["rate"] is None else f"{curve['rate']:g}"
+            rate = ["" if curve["rate"] is None else f"{curve['rate']:g}"] if tuned else []
             diverged = f"{max(curve['diverged'])}{between}of {curve['tasks'] * len(results.seeds)}"
             cells = [_cell(results, curve, step, between) for step in steps]
             part = f" (step {results.step:,} of {results.planned:,})" if results.step < results.planned else ""
-            table.add_row(results.name + part, f"{results.parameters:,}", str(curve["shots"]), *cells, rate, diverged)
+            table.add_row(results.name + part, f"{results.parameters:,}", str(curve["shots"]), *cells, *rate, diverged)
             if any(paper.values()):
                 scale = 100 if results.measure == "accuracy" else 1
                 printed = [f"{scale * figure.value:.2f}" if figure else "" for figure in paper.values()]
-                table.add_row("  [dim]the paper[/dim]", "", "", *[f"[dim]{cell}[/dim]" for cell in printed], "", "")
+                table.add_row("  [dim]the paper[/dim]", "", "", *[f"[dim]{cell}[/dim]" for cell in printed])
         table.add_section()
     return table
 

@@ -64,13 +64,16 @@ def _show_all() -> int:
     table = Table(title=f"Image sets in {data_dir()}", title_justify="left")
     for column in ("set", "there?", "training classes", "size", "licence"):
         table.add_column(column, overflow="fold")
+    missing = []
     for name, known in SETS.items():
-        size = "×".join(map(str, known.shape))
+        classes, size = f"{known.training_classes[0]:,}", "×".join(map(str, known.shape))
         try:
-            images = load_images(name, "val")
+            table.add_row(name, "yes", classes, size, load_images(name, "val").licence)
         except DataError as error:
-            table.add_row(name, f"no: {error}", "", size, "")
-            continue
-        table.add_row(name, "yes", f"{len(load_images(name, 'train').classes):,}", size, images.licence)
-    console().print(table)
+            table.add_row(name, "no", classes, size, "")
+            missing.append(str(error))
+    out = console()
+    out.print(table)
+    for message in missing:
+        out.print(f"\n{message}", markup=False)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from metaception.data.folders import list_classes, list_images, read_image
+from metaception.data.folders import SUFFIXES, list_classes, list_images, read_image
 from metaception.data.places import DataError
 from metaception.domains.classification.episodes import Episodes
 from metaception.runs.errors import UsageError
@@ -134,10 +134,10 @@ def read_support(classes: dict[str, list[Path]], expected: Format, *, invert: bo
     names = [name for name, paths in classes.items() for _ in paths]
     support = np.stack([image for image in images if image is not None])
     if expected.dark and support.mean() > 0.5:
-        flag = "leave --invert out" if invert else "add --invert"
+        remedy = "leave --invert out" if invert else "if they are dark ink on white, add --invert"
         warn(
             f"the support images are bright (on average {support.mean():.2f}, 1 is white) and the run was trained on white ink "
-            f"on black; {flag}."
+            f"on black; {remedy}. Photographs want a run that was trained on images like them (--images of `metaception train`)."
         )
     return support, np.array(names)
 
@@ -157,6 +157,18 @@ def note_conversions(files: Sequence[Path], expected: Format) -> None:
     for found, done in ((sizes, "resized"), (colours, "converted")):
         if found:
             warn(f"{len(found)} of {len(files)} images are not {expected} ({found[0]}); they are {done}.", "note")
+
+
+def note_passed_over(folders: Sequence[Path]) -> None:
+    """Say which files of these folders are not taken for images, by their names."""
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+    other = [path.name for path in files if path.suffix.lower() not in SUFFIXES and not path.name.startswith(".")]
+    if other:
+        kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+        warn(
+            f"{len(other)} files are passed over, being no images by their names ({other[0]}); read are {kinds}.",
+            "note",
+        )
 
 
 def warn(message: str, kind: str = "warning") -> None:

@@ -74,5 +74,5 @@ def draw(
 
 
 def _short(name: str) -> str:
-    # A $ would start a formula.
-    return (name if len(name) <= 16 else f"{name[:15]}…").replace("$", r"\$")
+    # Names that begin alike often end differently. A $ would start a formula.
+    return (name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}").replace("$", r"\$")

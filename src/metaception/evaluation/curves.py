@@ -189,8 +189,8 @@ def evaluate(
     return Evaluation(losses, measures=measures)
 
 
-FINE_TUNING_RATES = tuple(float(f"{rate:.2g}") for rate in np.geomspace(1e-4, 0.3, 15))
-"""The step sizes that `tune_rate` tries: 15 from 0.0001 to 0.3, evenly on a logarithmic scale."""
+FINE_TUNING_RATES = tuple(float(f"{1e-4 * 3000 ** (place / 14):.2g}") for place in range(21))
+"""The step sizes that `tune_rate` tries: 21 from 0.0001 to 9.3, evenly on a logarithmic scale."""
 
 
 def tune_rate(

@@ -202,7 +202,7 @@ def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = N
     """Load a run from its folder, finished or not.
 
     Args:
-        folder: the folder; or `glyphs`, the model that ships with the package, where there is no folder of that name.
+        folder: the folder; or `glyphs`, the model that ships with the package, where no run has that name.
         algorithm: what was trained, for a run that was not made from a preset; it cannot be rebuilt from the folder.
 
     Raises:
@@ -221,7 +221,7 @@ def load_run(folder: str | os.PathLike[str], algorithm: MetaAlgorithm | None = N
     """
     from metaception.runs.checkpoints import Checkpoints  # noqa: PLC0415 (Orbax takes a moment to import)
 
-    if not Path(folder).exists() and algorithm is None:
+    if not (Path(folder) / "config.json").exists() and algorithm is None:
         from metaception.runs.shipped import SHIPPED, load_shipped  # noqa: PLC0415 (it is made of what stands above)
 
         if str(folder) in SHIPPED:
