@@ -53,7 +53,7 @@ class Plan:
     seeds: int = 1
 
 
-_ALL = ("maml", "fomaml", "reptile", "meta-sgd", "anil", "nil", "boil", "imaml", "protonet", "matching")
+_ALL = ("maml", "fomaml", "reptile", "meta-sgd", "anil", "nil", "boil", "imaml", "protonet", "matching", "mann")
 PLANS = {
     "glyphs": Plan("{}-glyphs", (*_ALL, "random", "nearest"), seeds=3),
     "omniglot": Plan("{}-omniglot-5w1s", ("maml", "fomaml", "reptile", "anil", "nil", "protonet"), minutes=15),

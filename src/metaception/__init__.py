@@ -35,6 +35,7 @@ from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.learners.fresh_head import FreshHead
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
+from metaception.learners.memory import MemoryAugmented
 from metaception.learners.metric import Matching, Nearest, Prototypes
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates
@@ -49,6 +50,7 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.mann import MANN
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.multiclass import MulticlassPretrain
@@ -70,6 +72,7 @@ __all__ = [
     "FOMAML",
     "IMAML",
     "MAML",
+    "MANN",
     "NIL",
     "ArrayTasks",
     "Batches",
@@ -103,6 +106,7 @@ __all__ = [
     "Mapping",
     "Matching",
     "MatchingNet",
+    "MemoryAugmented",
     "MetaAlgorithm",
     "MetaGradient",
     "MetaSGD",

@@ -28,10 +28,11 @@ METHODS = {
     "nil": mc.NIL(inner_rate=0.4),
     "protonet": mc.ProtoNet(),
     "matching": mc.MatchingNet(),
+    "mann": mc.MANN(hidden=16, slots=8, width=6, reads=2),
     "nearest": mc.NearestNeighbour(),
     "multiclass_pretrain": mc.MulticlassPretrain(),
 }
-CLASSIFIERS = {"nil", "protonet", "matching", "nearest", "multiclass_pretrain"}
+CLASSIFIERS = {"nil", "protonet", "matching", "mann", "nearest", "multiclass_pretrain"}
 UNTRAINED = {"random", "nearest"}
 WAYS = 3
 

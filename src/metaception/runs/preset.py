@@ -21,6 +21,7 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.mann import MANN
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
@@ -127,7 +128,7 @@ class Preset:
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
-        *(MAML, FOMAML, Reptile, MetaSGD, ANIL, BOIL, NIL, IMAML, ProtoNet, MatchingNet),
+        *(MAML, FOMAML, Reptile, MetaSGD, ANIL, BOIL, NIL, IMAML, ProtoNet, MatchingNet, MANN),
         *(Pretrain, MulticlassPretrain, Oracle, RandomInitialisation, NearestNeighbour),
     )
 }

@@ -13,6 +13,7 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
+from metaception.methods.mann import MANN
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_sgd import MetaSGD
 from metaception.methods.method import Method
@@ -172,6 +173,7 @@ _ALL = (
         network=_FLAT,
     ),
     _on_glyphs("matching", "Matching networks on Glyphs, 5-way 1-shot", MatchingNet(meta_batch_size=16), network=_FLAT),
+    _on_glyphs("mann", "Memory-augmented neural network on Glyphs, 5-way 1-shot", MANN(), network=_FLAT),
     _on_glyphs(
         "random",
         "Baseline on Glyphs: no training, fine-tuned at test with a tuned step size",
