@@ -205,3 +205,34 @@ def test_keys_of_zero_have_a_gradient(part):
     task = mc.Task(*(mc.Examples(images(seed, 3), jnp.array([2, 0, 1])) for seed in (0, 1)))
     gradient = jax.jit(lambda meta: mc.Unroll().estimate(KEY, LEARNER, meta, (), task)[0].gradient)(meta)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+
+
+def test_it_learns_to_remember_what_the_support_set_calls_its_images():
+    """Two classes around two random points, new ones for every task: what names them is the support set alone."""
+
+    def points(key):
+        key_points, key_noise = jax.random.split(key)
+        centres = jax.random.normal(key_points, (2, 1, 2, 4, 1))
+        seen = centres + 0.1 * jax.random.normal(key_noise, (2, 3, 2, 4, 1))
+        query = mc.Examples(seen[:, 1:].reshape(4, 2, 4, 1), jnp.array([0, 0, 1, 1]))
+        return mc.Task(mc.Examples(seen[:, 0], jnp.array([0, 1])), query)
+
+    method = mc.MANN(hidden=20, slots=6, width=8, reads=2, outer_rate=1e-2)
+    algorithm = method.build(mc.pixels((2, 4, 1), 2), points, loss=mc.cross_entropy)
+    state = eqx.filter_jit(algorithm.init)(KEY)
+    state, _ = jax.jit(lambda s: jax.lax.scan(lambda s, k: algorithm.step(k, s), s, jax.random.split(KEY, 400)))(state)
+
+    @jax.jit
+    def accuracy(keys, turned):
+        def of_one(key):
+            task = points(key)
+            support = task.support._replace(targets=jnp.where(turned, 1 - task.support.targets, task.support.targets))
+            logits = algorithm.predict(algorithm.adapt(key, state.meta, support), task.query.inputs)
+            return jnp.mean(logits.argmax(axis=1) == task.query.targets)
+
+        return jnp.mean(jax.vmap(of_one)(keys))
+
+    keys = jax.random.split(jax.random.key(1), 200)
+    # Chance is ½. Under exchanged names the same answers are wrong.
+    assert float(accuracy(keys, False)) > 0.9
+    assert float(accuracy(keys, True)) < 0.1
