@@ -28,7 +28,7 @@ METHODS = {
     "nil": mc.NIL(inner_rate=0.4),
     "protonet": mc.ProtoNet(),
     "matching": mc.MatchingNet(),
-    "mann": mc.MANN(hidden=16, slots=8, width=6, reads=2),
+    "mann": mc.MANN(hidden=32, slots=8, width=8, reads=2, outer_rate=1e-2),
     "nearest": mc.NearestNeighbour(),
     "multiclass_pretrain": mc.MulticlassPretrain(),
 }
