@@ -197,6 +197,12 @@ def test_the_meta_gradient_against_differences(start):
     assert along == pytest.approx(float(loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-6)
 
 
+def test_a_last_layer_that_does_not_tell_its_size_is_refused():
+    bare = mc.sequential(lambda key: [jnp.ones(()), jnp.ones((4, 2))], [lambda w, x, _: w * x, lambda w, x, _: x @ w])
+    with pytest.raises(ValueError, match=r"no dict with a 'weight' \[features, outputs\].*make it so, or take one"):
+        mc.MemoryAugmented(bare, mc.cross_entropy).init_meta(KEY)
+
+
 @pytest.mark.parametrize("part", ["keys", "controller"])
 def test_keys_of_zero_have_a_gradient(part):
     """Their direction is not defined: the gradient must be finite all the same."""

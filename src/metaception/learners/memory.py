@@ -109,10 +109,21 @@ class MemoryAugmented(Learner):
     statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
-        """The embedding's layers, and in place of the last layer the controller with its heads and its output."""
+        """The embedding's layers, and in place of the last layer the controller with its heads and its output.
+
+        Raises:
+            ValueError: for a model whose last layer does not tell how many features it sees.
+        """
         key_model, key_controller, key_keys, key_output = jax.random.split(key, 4)
-        *body, last = self.model.init(key_model)
-        features, classes = last["weight"].shape
+        whole = self.model.init(key_model)
+        body = self.model.body(whole)
+        try:
+            features, classes = whole[len(body)]["weight"].shape
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                "MemoryAugmented: the parameters of the model's last layer are no dict with a 'weight' [features, outputs], "
+                "which the controller takes its sizes from; make it so, or take one of metaception's networks."
+            ) from error
         found = self.reads * self.width
         # Each part of what the controller sees by its own size: the label would be lost among as many numbers as an image has.
         parts = (features, classes, found, self.hidden)
@@ -159,10 +170,8 @@ class MemoryAugmented(Learner):
         output = meta[-1]["output"]["bias"]
         shapes = ((self.slots, self.width), (self.slots,), (self.reads, self.slots))
         memory = Memory(*(jnp.zeros(shape, output.dtype) for shape in shapes))
-        nothing = jnp.zeros(self.hidden, output.dtype)
-        return Recurrent(
-            nothing, nothing, memory, jnp.zeros((self.reads, self.width), output.dtype), jnp.zeros_like(output)
-        )
+        still, found = jnp.zeros(self.hidden, output.dtype), jnp.zeros((self.reads, self.width), output.dtype)
+        return Recurrent(still, still, memory, found, jnp.zeros_like(output))
 
     def step(
         self, meta: Meta, state: Recurrent, features: Float[Array, " features"]
@@ -212,7 +221,8 @@ def access(
         >>> memory.usage.tolist()  # half of it, and read (½ each) and written (¾, ¼)
         [1.5, 1.75]
 
-    Santoro et al. 2016, equations 2 to 8. The paper leaves open which slot each of several heads writes to, and empties one.
+    Santoro et al. 2016, sections 3.1 and 3.2. The paper leaves open which slot each of several heads
+    writes to, and empties one.
     """
     # Piecewise constant: which slots are the least used has no derivative.
     least = jax.lax.top_k(-jax.lax.stop_gradient(memory.usage), keys.shape[0])[1]

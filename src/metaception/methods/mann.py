@@ -41,7 +41,8 @@ class MANN(Method):
         >>> algorithm.predict(adapted, task.query.inputs).shape  # logits of five classes
         (5, 5)
 
-    Santoro et al. 2016, section 3.
+    Santoro et al. 2016, section 3; the sizes and γ are those of its experiments. There every step is predicted and counts in
+    the loss; here the queries alone do. The paper trains by RMSProp at 1e-4; here the outer optimiser is Adam.
     """
 
     meta_batch_size: int = 16
@@ -55,6 +56,16 @@ class MANN(Method):
     name: ClassVar[str] = "mann"
     title: ClassVar[str] = "Memory-Augmented Neural Network"
     citations: ClassVar[tuple[str, ...]] = ("santoro2016mann",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.hidden, self.width, self.reads) < 1 or self.slots < self.reads:
+            raise ValueError(
+                f"{self.name}: hidden={self.hidden}, width={self.width}, reads={self.reads}, slots={self.slots}; expected 1 or "
+                "more of each, and as many slots as heads read, or more."
+            )
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"{self.name}: decay={self.decay}; expected a number from 0 to 1.")
 
     def learner(self, model: Model, loss: Loss) -> Learner:
         return MemoryAugmented(
