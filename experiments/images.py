@@ -68,6 +68,7 @@ _ALL = (
     "imaml",
     "protonet",
     "matching",
+    "mann",
 )
 PLANS = {
     "glyphs": Plan("{}-glyphs", (*_ALL, "multiclass", "random", "nearest"), seeds=3),

@@ -36,6 +36,7 @@ from metaception.learners.fresh_head import FreshHead
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
 from metaception.learners.lstm_optimizer import LSTMOptimizer
+from metaception.learners.memory import MemoryAugmented
 from metaception.learners.metric import Matching, Nearest, Prototypes
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates, LearnedStepRates
@@ -52,6 +53,7 @@ from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.maml_plus_plus import MAMLPlusPlus
+from metaception.methods.mann import MANN
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.meta_sgd import MetaSGD
@@ -74,6 +76,7 @@ __all__ = [
     "FOMAML",
     "IMAML",
     "MAML",
+    "MANN",
     "NIL",
     "ArrayTasks",
     "Batches",
@@ -110,6 +113,7 @@ __all__ = [
     "Mapping",
     "Matching",
     "MatchingNet",
+    "MemoryAugmented",
     "MetaAlgorithm",
     "MetaGradient",
     "MetaLSTM",

@@ -119,9 +119,9 @@ def test_ink_on_paper_is_inverted_if_asked_for_and_else_warned_of(glyph_run, fol
     assert rows(out) == before
     assert capsys.readouterr().err == ""
     assert adapt(glyph_run, *papers, out) == 0
+    said = capsys.readouterr().err
     assert re.search(
-        r"warning: the support images are bright \(on average 0\.\d+, .*; add --invert\. Photographs want",
-        capsys.readouterr().err,
+        r"warning: the support images are bright \(on average 0\.\d+, .*, add --invert\. Photographs want", said
     )
     assert adapt(glyph_run, *folders, out, "--invert") == 0
     assert "leave --invert out." in capsys.readouterr().err

@@ -30,10 +30,11 @@ METHODS = {
     "nil": mc.NIL(inner_rate=0.4),
     "protonet": mc.ProtoNet(),
     "matching": mc.MatchingNet(),
+    "mann": mc.MANN(hidden=32, slots=8, width=8, reads=2, outer_rate=1e-2),
     "nearest": mc.NearestNeighbour(),
     "multiclass_pretrain": mc.MulticlassPretrain(),
 }
-CLASSIFIERS = {"nil", "protonet", "matching", "nearest", "multiclass_pretrain"}
+CLASSIFIERS = {"nil", "protonet", "matching", "mann", "nearest", "multiclass_pretrain"}
 UNTRAINED = {"random", "nearest"}
 WAYS = 3
 
@@ -313,6 +314,11 @@ def test_bad_settings_are_refused_where_they_are_given(make, message):
     [
         (lambda: mc.MAML(meta_batch_size=0), "meta_batch_size=0; an outer step needs at least one task."),
         (lambda: mc.Reptile(inner_batch_size=-1), "reptile: inner_batch_size=-1; expected 1 or more, or 0"),
+        (
+            lambda: mc.MANN(slots=3),
+            "reads=4, slots=3; expected 1 or more of each, and as many slots as heads read, or more.",
+        ),
+        (lambda: mc.MANN(decay=1.5), "mann: decay=1.5; expected a number from 0 to 1."),
         (lambda: mc.IMAML(strength=0.0), "imaml: strength=0.0; the proximal term needs a positive weight."),
         (lambda: mc.IMAML(cg_steps=0), "Implicit: cg_steps=0; the solve needs at least one step."),
         (

@@ -137,7 +137,7 @@ def read_support(classes: dict[str, list[Path]], expected: Format, *, invert: bo
         remedy = "leave --invert out" if invert else "if they are dark ink on white, add --invert"
         warn(
             f"the support images are bright (on average {support.mean():.2f}, 1 is white) and the run was trained on white ink "
-            f"on black; {remedy}. Photographs want a run that was trained on images like them (--images of `metaception train`)."
+            f"on black; {remedy}. Photographs want a run trained on images like them (`metaception train` with --images)."
         )
     return support, np.array(names)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from metaception.core.learner import Adapted, Aux, Learner, Meta
 from metaception.core.model import Model
 from metaception.core.task import Examples, Task
-from metaception.learners.supervised import Loss, Statistics, apply_by, judge
+from metaception.learners.supervised import Loss, Statistics, features_by, judge
 
 NEVER = -1e9
 """The score of a class that has no support example. Finite, so that a product with zero is zero."""
@@ -84,13 +84,8 @@ class Comparing(Learner):
         return judge(self.loss_function, self.predict(adapted, task.query.inputs), task.query.targets)
 
     def predict(self, adapted: References, inputs: Any) -> Float[Array, "n classes"]:
-        def embed(reference: Any, inputs: Any) -> Any:
-            if reference is None:
-                return self.model.features(adapted.parameters, inputs)
-            rows = reference.shape[0]
-            return self.model.features(adapted.parameters, jnp.concatenate([reference, inputs]), rows)[rows:]
-
-        return self.scores(apply_by(self.statistics, embed, adapted.support, inputs), adapted)
+        features = features_by(self.statistics, self.model, adapted.parameters, adapted.support, inputs)
+        return self.scores(features, adapted)
 
 
 class Prototypes(Comparing):

@@ -75,6 +75,18 @@ def apply_by(statistics: Statistics, apply: Callable[[Any, Any], Any], support: 
     return jax.vmap(lambda one: apply(None, jnp.concatenate([support, one[None]]))[-1])(inputs)
 
 
+def features_by(statistics: Statistics, model: Model, parameters: PyTree, support: Any, inputs: Any) -> Any:
+    """What the last layer of a model sees of new inputs [n, ...], by a policy of batch statistics; else as `apply_by`."""
+
+    def embed(reference: Any, inputs: Any) -> Any:
+        if reference is None:
+            return model.features(parameters, inputs)
+        rows = reference.shape[0]
+        return model.features(parameters, jnp.concatenate([reference, inputs]), rows)[rows:]
+
+    return apply_by(statistics, embed, support, inputs)
+
+
 class Supervised(Descending):
     """A model fitted to labelled examples: the inner loss on the support set, the outer loss on the query set.
 

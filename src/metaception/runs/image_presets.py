@@ -12,13 +12,14 @@ from metaception.methods.fomaml import FOMAML
 from metaception.methods.imaml import IMAML
 from metaception.methods.maml import MAML
 from metaception.methods.maml_plus_plus import MAMLPlusPlus
+from metaception.methods.mann import MANN
 from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.method import Method
 from metaception.methods.multiclass import MulticlassPretrain
 from metaception.methods.nil import NIL
 from metaception.methods.protonet import ProtoNet
 from metaception.methods.reptile import Reptile
-from metaception.runs.networks import Convolutional, Dense
+from metaception.runs.networks import Convolutional, Dense, Pixels
 from metaception.runs.preset import MetaTest, Preset
 
 
@@ -126,6 +127,19 @@ IMAGE_PRESETS = (
             network=_FLAT,
         )
         for ways, shots in _CASES
+    ),
+    *(
+        _omniglot(
+            "mann",
+            "Memory-augmented neural network",
+            MANN(),
+            5,
+            shots,
+            tasks=ImageTasks("omniglot", shots=shots, queries=5, rotations=True),
+            network=Pixels(),
+            steps=100_000,
+        )
+        for shots in (1, 5)
     ),
     *(
         _mini_imagenet(

@@ -22,6 +22,7 @@ from metaception.methods.imaml import IMAML
 from metaception.methods.joint import Oracle, Pretrain, RandomInitialisation
 from metaception.methods.maml import MAML
 from metaception.methods.maml_plus_plus import MAMLPlusPlus
+from metaception.methods.mann import MANN
 from metaception.methods.matching import MatchingNet
 from metaception.methods.meta_lstm import MetaLSTM
 from metaception.methods.meta_sgd import MetaSGD
@@ -129,7 +130,7 @@ class Preset:
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
-        *(MAML, MAMLPlusPlus, FOMAML, Reptile, MetaSGD, MetaLSTM, ANIL, BOIL, NIL, IMAML, ProtoNet, MatchingNet),
+        *(MAML, MAMLPlusPlus, FOMAML, Reptile, MetaSGD, MetaLSTM, ANIL, BOIL, NIL, IMAML, ProtoNet, MatchingNet, MANN),
         *(Pretrain, MulticlassPretrain, Oracle, RandomInitialisation, NearestNeighbour),
     )
 }
