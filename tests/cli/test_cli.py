@@ -119,7 +119,7 @@ def test_runs_tested_to_different_ends_show_both_and_no_rate_where_none_was_tune
         }
         curve |= {"rate": None, "diverged": [0], "tasks": 600}
         return Results(
-            f"to-{steps}", "maml", "accuracy", "", 1761, 10, 10, [0], "best", {"images": "glyphs"}, {}, [curve]
+            f"to-{steps}", "maml", "accuracy", "", 1761, 10, 10, [0], "best", {}, {"images": "glyphs"}, [curve]
         )
 
     out = Console(width=160, record=True, file=io.StringIO())
