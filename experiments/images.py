@@ -29,6 +29,8 @@ from metaception.core.algorithm import MetaAlgorithm
 from metaception.evaluation.curves import evaluate, tune_rate
 from metaception.evaluation.published import IMAGES
 from metaception.runs.loop import Loop
+from metaception.runs.metrics import clock
+from metaception.runs.pictures import over_time, save_pictures
 from metaception.runs.preset import Preset, to_dict
 from metaception.runs.presets import PRESETS
 
@@ -88,12 +90,6 @@ def steps_in(algorithm: MetaAlgorithm, validation: mc.TaskDistribution, minutes:
         snapshot = loop.advance(snapshot, snapshot.step + 5)
         jax.block_until_ready(snapshot.taken)
     return max(1, int(60 * minutes * (snapshot.step - before) / (time.monotonic() - started)))
-
-
-def seconds_of(out: Path) -> float:
-    """The seconds that the training in a folder took, in all processes that went on with it."""
-    clock = [json.loads(line)["seconds"] for line in (out / "timing.jsonl").read_text().splitlines()]
-    return sum(now for now, after in zip(clock, [*clock[1:], 0.0], strict=True) if after < now)
 
 
 def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.TrainedRun, Preset]:
@@ -240,7 +236,7 @@ def main() -> None:
         length = f"{minutes:g}min" if minutes is not None else f"{preset.steps}steps"
         out = runs / f"{name}-{length}"
         run, preset = trained(preset, minutes, out)
-        seconds = seconds_of(out)
+        seconds = max(clock(out).values())
         for shots in preset.test.test_shots:
             rows = figures(
                 run,
@@ -251,6 +247,9 @@ def main() -> None:
             )
             save(folder, arguments.images, rows, command)
         print(f"{method}: {folder / arguments.images}.csv", flush=True)
+    drawn = {path.name.rpartition("-")[0]: path for path in sorted(runs.glob(f"*-{length}")) if clock(path)}
+    if drawn:
+        save_pictures(folder / "pictures", {f"{arguments.images}_time": over_time(drawn)})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from rich.console import Console
 import metaception as mc
 from metaception.cli.console import ResultsTable, console
 from metaception.cli.main import main
+from metaception.runs.metrics import clock, read_rows
+from metaception.runs.pictures import over_time
 from metaception.runs.presets import PRESETS
 from metaception.runs.testing import Results, published
 
@@ -93,6 +95,22 @@ def test_compare_prints_one_table(trained, baseline, capsys):
         len(re.findall(r"│ maml-sinusoid +│ +13 │", out)) == len(re.findall(r"│ pretrain-sinusoid +│ +13 │", out)) == 2
     )
     assert "not comparable" not in out
+
+
+def test_compare_draws_what_validation_said_over_the_minutes(trained, baseline, tmp_path, capsys):
+    picture = tmp_path / "pictures" / "methods.png"
+    assert main(["compare", str(trained), str(baseline), "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"Picture: {picture}" in capsys.readouterr().out
+    figure = over_time({"maml": trained, "pretrain": baseline})
+    (axis,) = figure.axes
+    assert axis.get_ylabel() == "validation loss after adaptation"
+    for line, folder in zip(axis.get_lines(), (trained, baseline), strict=True):
+        rows = [row for row in read_rows(folder / "metrics.jsonl") if "validation_after" in row]
+        np.testing.assert_allclose(line.get_ydata(), [np.mean(row["validation_after"]) for row in rows])
+        np.testing.assert_allclose(line.get_xdata(), [clock(folder)[row["step"]] / 60 for row in rows])
+    assert main(["compare", str(trained), "--picture", "methods.jpg"]) == 2
+    assert "expected the name of a PNG file" in capsys.readouterr().err
 
 
 def test_on_a_narrow_terminal_intervals_stand_below_the_means():

@@ -63,8 +63,8 @@ def test_each_seed_is_its_own_single_run(loop):
 def test_best_keeps_the_lowest_validation_loss_of_each_seed(loop):
     snapshot, seen = loop.start(), []
     for stop in (0, 10, 20, 30):
-        snapshot, _, after = loop.validate(loop.advance(snapshot, stop))
-        seen.append((after, jax.device_get(snapshot.state.meta)))
+        snapshot, figures = loop.validate(loop.advance(snapshot, stop))
+        seen.append((figures["validation_after"], jax.device_get(snapshot.state.meta)))
     losses = np.array([after for after, _ in seen])
     for index in range(2):
         lowest = losses[:, index].argmin()

@@ -6,7 +6,7 @@ import pytest
 
 import metaception as mc
 from metaception.runs.files import disk_errors, plain, write_json
-from metaception.runs.metrics import Metrics, read_rows
+from metaception.runs.metrics import Metrics, clock, read_rows
 
 TIMING = {"step": 0, "seconds": 0.0, "steps_per_second": 0.0}
 
@@ -79,3 +79,10 @@ def test_numbers_are_written_so_that_they_come_back():
         '{"x": [0.33333334, null, null, 3, true]}'
     )
     assert np.float32(plain(third)) == third
+
+
+def test_the_clock_goes_on_over_the_processes_of_a_run(tmp_path):
+    rows = [(0, 1.0), (10, 5.0), (20, 9.0), (30, 2.5), (40, 4.0), (50, 0.5)]
+    lines = [json.dumps({"step": step, "seconds": seconds, "steps_per_second": 1.0}) for step, seconds in rows]
+    (tmp_path / "timing.jsonl").write_text("\n".join(lines) + "\n")
+    assert clock(tmp_path) == {0: 1.0, 10: 5.0, 20: 9.0, 30: 11.5, 40: 13.0, 50: 13.5}

@@ -119,28 +119,30 @@ class Loop:
 
             return jax.lax.while_loop(more, body, (state, sums, taken))
 
-        def validate(state: State, best: Best, constants: Any) -> tuple[Best, Any, Any]:
+        def validate(state: State, best: Best, constants: Any) -> tuple[Best, dict[str, Any]]:
             validation: TaskDistribution
             algorithm, validation = eqx.combine(constants[0], static)
             keys = jax.random.split(stream_key(0, "validation"), validation_tasks)
 
-            def one(given: tuple[Any, Best, Any]) -> tuple[Best, Any, Any]:
+            def one(given: tuple[Any, Best, Any]) -> tuple[Best, dict[str, Any]]:
                 meta, best, step = given
 
                 def judge(shared: Any, key: Any) -> Any:
                     learner, tasks, meta = shared
                     key_task, key_adapt = jax.random.split(key)
                     steps = learner.steps if isinstance(learner, Iterative) else 0
-                    curve = adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)["loss"]
+                    curves = adaptation_curve(learner, key_adapt, meta, tasks.sample(key_task), steps)
+                    loss = curves.pop("loss")
                     # Not a number is as bad as infinity, and unlike it would be averaged into a comparison that is false.
-                    curve = jnp.where(jnp.isnan(curve), jnp.inf, curve)
-                    return curve[0], curve[-1]
+                    loss = jnp.where(jnp.isnan(loss), jnp.inf, loss)
+                    measures = {f"validation_{name}": curve[-1] for name, curve in curves.items()}
+                    return {"validation_before": loss[0], "validation_after": loss[-1], **measures}
 
-                each_task = few(judge, (algorithm.test_learner, validation, meta), keys)
-                before, after = jax.tree.map(jnp.mean, each_task)
+                figures = jax.tree.map(jnp.mean, few(judge, (algorithm.test_learner, validation, meta), keys))
+                after = figures["validation_after"]
                 new = Best(meta, after.astype(best.loss.dtype), step)
                 best = jax.tree.map(lambda n, b: jnp.where(after < best.loss, n, b), new, best)
-                return best, before, after
+                return best, figures
 
             return each(one)((state.meta, best, state.step))
 
@@ -163,10 +165,14 @@ class Loop:
         state, sums, taken = self._advance(state, sums, taken, self._constants, np.int32(stop))
         return Snapshot(state, sums, taken, best)
 
-    def validate(self, snapshot: Snapshot) -> tuple[Snapshot, np.ndarray, np.ndarray]:
-        """The mean validation losses [seeds] before and after adaptation, and the snapshot with the best brought up to date."""
-        best, before, after = self._validate(snapshot.state, snapshot.best, self._constants)
-        return snapshot._replace(best=best), np.asarray(before), np.asarray(after)
+    def validate(self, snapshot: Snapshot) -> tuple[Snapshot, dict[str, np.ndarray]]:
+        """The snapshot with the best brought up to date, and what validation tasks say, each [seeds].
+
+        `validation_before` and `validation_after`: the mean losses before and after adaptation; `validation_NAME`: what the
+        loss measures beside itself, after adaptation.
+        """
+        best, figures = self._validate(snapshot.state, snapshot.best, self._constants)
+        return snapshot._replace(best=best), jax.tree.map(np.asarray, figures)
 
     def place(self, tree: PyTree) -> PyTree:
         """Put host arrays where the program wants them: on the device, or a copy on every device of every process."""

@@ -57,6 +57,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in _whole_rows(path)]
 
 
+def clock(folder: Path) -> dict[int, float]:
+    """The seconds of training at each row of a run, in all processes that went on with it: outer step -> seconds."""
+    times, before, last = {}, 0.0, 0.0
+    for row in read_rows(folder / "timing.jsonl"):
+        if row["seconds"] < last:  # another process, whose clock began anew
+            before += last
+        last = row["seconds"]
+        times[row["step"]] = before + last
+    return times
+
+
 def _whole_rows(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     rows = []
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:

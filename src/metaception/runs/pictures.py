@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from metaception.core.learner import Iterative, Meta, advance
 from metaception.core.streams import stream_key
@@ -20,6 +21,7 @@ from metaception.core.task import Task
 from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.evaluation.curves import tune_rate
 from metaception.runs.files import disk_errors, write_atomically
+from metaception.runs.metrics import clock, read_rows
 from metaception.runs.preset import Preset
 from metaception.runs.run import TrainedRun
 from metaception.runs.testing import Results, published
@@ -154,6 +156,38 @@ def inner_steps(results: Results) -> Figure:
     policy = {"": "", "batch": " (transductive)"}.get(results.statistics, f" (batch statistics: {results.statistics})")
     axis.set_title(f"{results.name}{policy}")
     axis.set_ylim(bottom=0, top=1 if results.measure == "accuracy" else None)
+    if results.measure == "accuracy":
+        axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axis.legend()
+    return figure
+
+
+def over_time(folders: dict[str, Path]) -> Figure:
+    """What validation tasks say of several runs over the minutes that each was trained for: a curve a run, the mean over
+    its seeds; the accuracy after adaptation where all runs have it, else the loss.
+
+    Args:
+        folders: name -> the run's folder.
+    """
+    rows = {name: read_rows(folder / "metrics.jsonl") for name, folder in folders.items()}
+    accurate = all(any("validation_accuracy" in row for row in own) for own in rows.values())
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    column = "validation_accuracy" if accurate else "validation_after"
+    for name, folder in folders.items():
+        times = clock(folder)
+        points = [
+            (times[row["step"]] / 60, np.mean(row[column]))
+            for row in rows[name]
+            if column in row and None not in row[column] and row["step"] in times
+        ]
+        if points:
+            axis.plot(*np.array(points).T, marker=".", linewidth=1.2, label=name)
+    axis.set_xlabel("minutes of training")
+    axis.set_ylabel(f"validation {'accuracy' if accurate else 'loss'} after adaptation")
+    if accurate:
+        axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axis.grid(alpha=0.3)
     axis.legend()
     return figure
 

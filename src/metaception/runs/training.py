@@ -205,8 +205,8 @@ def _note(loop: Loop, snapshot: Snapshot, record: Record, settings: dict[str, An
             row |= {name: np.asarray(total) / taken.astype(np.float32) for name, total in snapshot.sums.items()}
     row["skipped"] = np.asarray(snapshot.state.skipped)
     if step % settings["validate_every"] == 0 or step == settings["steps"]:
-        snapshot, before, after = loop.validate(snapshot)
-        row |= {"validation_before": before, "validation_after": after}
+        snapshot, figures = loop.validate(snapshot)
+        row |= figures
     record.write(row, pace.row(step))
     zeros = ({name: np.zeros_like(total) for name, total in snapshot.sums.items()}, np.zeros_like(snapshot.taken))
     sums, taken = loop.place(zeros)

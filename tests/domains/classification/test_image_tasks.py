@@ -66,6 +66,7 @@ def test_a_preset_trains_and_is_tested_on_a_folder(folder, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     algorithm = preset.build()
     run = mc.train(algorithm, steps=2, validation=preset.tasks.validation_tasks(), validation_tasks=2)
+    assert 0 <= run.rows[-1]["validation_accuracy"][0] <= 1
     result = run.evaluate(preset.tasks.test_tasks(1, 2), steps=1, count=3)
     assert np.isfinite(result.of("accuracy").mean).all()
     # What adapts alone needs no images.
