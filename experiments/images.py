@@ -28,6 +28,7 @@ import metaception as mc
 from metaception.core.algorithm import MetaAlgorithm
 from metaception.evaluation.curves import evaluate, tune_rate
 from metaception.evaluation.published import IMAGES
+from metaception.learners.supervised import Supervised
 from metaception.runs.loop import Loop
 from metaception.runs.metrics import clock
 from metaception.runs.pictures import over_time, save_pictures
@@ -35,7 +36,12 @@ from metaception.runs.preset import Preset, to_dict
 from metaception.runs.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
-POLICIES = {"batch": "transductive", "support": "support statistics", "one": "support and one query"}
+POLICIES = {
+    "batch": "transductive",
+    "support": "support statistics",
+    "one": "support and one query",
+    "per_step": "statistics of each step",
+}
 
 
 @dataclass(frozen=True)
@@ -133,12 +139,17 @@ def figures(run: mc.TrainedRun, preset: Preset, shots: int, wall_s: float, tasks
     for policy, said in POLICIES.items():
         if policy != "batch" and not hasattr(learner, "statistics"):
             continue
-        own = dataclasses.replace(learner, statistics=policy) if policy != "batch" else learner
+        if policy == "per_step" and not isinstance(learner, Supervised):
+            continue
+        own = dataclasses.replace(learner, statistics=policy) if policy in ("support", "one") else learner
         tested = dataclasses.replace(algorithm, learner=own, at_test=lambda learner: learner)
         if method.tunes_rate:
             tuning = family.tuning_tasks(shots, preset.test.test_queries)
             tested, _ = tune_rate(tested, run.metas(), tuning, steps=steps, count=min(tasks, 200))
-        result = evaluate(tested, run.metas(), test, steps=steps, count=tasks).of("accuracy")
+        metas = run.metas()
+        if policy == "per_step":
+            tested, metas = mc.per_step_statistics(tested, metas, steps=steps, tasks=family.train_tasks())
+        result = evaluate(tested, metas, test, steps=steps, count=tasks).of("accuracy")
         paper = IMAGES.get((family.images, method.name, family.ways, shots, policy))
         rows.append(
             Row(

@@ -38,6 +38,7 @@ from metaception.learners.initialisation import Initialisation
 from metaception.learners.lstm_optimizer import LSTMOptimizer
 from metaception.learners.memory import MemoryAugmented
 from metaception.learners.metric import Matching, Nearest, Prototypes
+from metaception.learners.per_step import PerStep, per_step_statistics
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates, LearnedStepRates
 from metaception.metagrad.evolution import EvolutionStrategies, PersistentES
@@ -125,6 +126,7 @@ __all__ = [
     "NearestNeighbour",
     "Oracle",
     "OutOfMemory",
+    "PerStep",
     "PersistentES",
     "Pretrain",
     "ProtoNet",
@@ -163,6 +165,7 @@ __all__ = [
     "load_run",
     "mean_squared_error",
     "mlp",
+    "per_step_statistics",
     "pixels",
     "resnet12",
     "sequential",

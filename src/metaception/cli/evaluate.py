@@ -10,9 +10,8 @@ from typing import Annotated
 import tyro
 
 from metaception.cli.console import ResultsTable, caption, console
-from metaception.learners.supervised import Statistics
 from metaception.runs.errors import UsageError
-from metaception.runs.preset import MetaTest, Preset
+from metaception.runs.preset import MetaTest, Preset, TestStatistics
 from metaception.runs.run import TrainedRun, load_run
 from metaception.runs.testing import Results, load_results, meta_test, save_results
 
@@ -28,7 +27,8 @@ class Evaluate:
         test_tasks: how many test tasks.
         test_queries: query points a task, evenly over the range of x.
         test_seed: which test tasks.
-        test_statistics: what batch normalisation takes its statistics from: batch (transductive), support or one.
+        test_statistics: what batch normalisation takes its statistics from: batch (transductive), support, one, or
+            per_step (what training tasks had after as many inner steps).
         data_dir: the folder of the data sets, for runs on images.
         last: test the last meta-parameters instead of the best on validation.
         save: keep these results in the run folder in place of the ones there; `compare` and `plot` then show them.
@@ -40,7 +40,7 @@ class Evaluate:
     test_tasks: int | None = None
     test_queries: int | None = None
     test_seed: int | None = None
-    test_statistics: Statistics | None = None
+    test_statistics: TestStatistics | None = None
     data_dir: Path | None = None
     last: bool = False
     save: bool = False

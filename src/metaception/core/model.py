@@ -11,9 +11,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
-Layer: TypeAlias = Callable[[Any, Any, int | None], Any]
-"""(the layer's parameters, x [n, ...], reference) -> [n', ...]: where a layer takes statistics of its batch, it takes those of
-the first `reference` rows, or of all for None."""
+Moments: TypeAlias = list[tuple[Any, Any]]
+"""What each normalisation of a model takes of a batch, in the order in which they come: (mean, variance), each [channels]."""
+
+
+class Noted:
+    """In the place of a reference: what each normalisation takes of its batch is noted in `moments`."""
+
+    def __init__(self) -> None:
+        self.moments: Moments = []
+
+
+class Given:
+    """In the place of a reference: normalisations take the next of these moments, and nothing of their batch."""
+
+    def __init__(self, moments: Moments):
+        self.next = iter(moments).__next__
+
+
+Reference: TypeAlias = int | Noted | Given | None
+"""What a layer that takes statistics of its batch takes them of: the first so many rows, or all for None."""
+Layer: TypeAlias = Callable[[Any, Any, Any], Any]
+"""(the layer's parameters, x [n, ...], reference) -> [n', ...]; see `Reference`."""
 
 
 class Model(eqx.Module):
@@ -38,7 +57,7 @@ class Model(eqx.Module):
     layers: tuple[Layer, ...] | None = eqx.field(static=True, default=None)
     readout: Callable[[Any], Any] = eqx.field(static=True, default=lambda x: x)
 
-    def activations(self, parameters: PyTree, inputs: Any, reference: int | None = None) -> list[Any]:
+    def activations(self, parameters: PyTree, inputs: Any, reference: Reference = None) -> list[Any]:
         """The output of every layer, the model's own last.
 
         Args:
@@ -77,6 +96,16 @@ class Model(eqx.Module):
             return self.apply(parameters, inputs)  # as far as anyone can tell, it takes no statistics of its batch
         reference = support.shape[0]
         return self.activations(parameters, jnp.concatenate([support, inputs]), reference)[-1][reference:]
+
+    def moments(self, parameters: PyTree, inputs: Any) -> Moments:
+        """What each normalisation of the model takes of a batch of inputs."""
+        noted = Noted()
+        self.activations(parameters, inputs, noted)
+        return noted.moments
+
+    def apply_with(self, parameters: PyTree, inputs: Any, moments: Moments) -> Any:
+        """The outputs [n, ...] where normalisations take these moments, and nothing of the batch."""
+        return self.activations(parameters, inputs, Given(moments))[-1]
 
     def _known_layers(self) -> tuple[Layer, ...]:
         if self.layers is None:

@@ -40,8 +40,8 @@ class MAMLPlusPlus(MAML):
         >>> estimate.gradient.rates.tolist()  # the second step's counts in one loss, the first's in both
         [-20.0, -4.0]
 
-    Antoniou et al. 2019, sections 4 and 5. Not here: batch normalisation with statistics, scales and shifts for each inner
-    step, and first-order steps at the start of training (`FOMAML` is first-order throughout).
+    Antoniou et al. 2019, sections 4 and 5. Statistics of each inner step: `per_step_statistics`. Not here: scales and
+    shifts for each inner step, and first-order steps at the start of training (`FOMAML` is first-order throughout).
     """
 
     inner_rate: float = 0.01

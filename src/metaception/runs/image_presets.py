@@ -165,7 +165,7 @@ IMAGE_PRESETS = (
         _mini_imagenet(
             "multiclass",
             "Baseline: one classifier of all training classes, then a new last layer,",
-            MulticlassPretrain(),
+            MulticlassPretrain(inner_rate=0.3),
             s,
             tasks=ImageTasks("mini_imagenet", shots=s, queries=15, validation_queries=15, batches=16),
             test=MetaTest(test_shots=(s,), test_steps=100, test_queries=15),
@@ -176,7 +176,7 @@ IMAGE_PRESETS = (
         _omniglot(
             "multiclass",
             "Baseline: one classifier of all training classes, then a new last layer,",
-            MulticlassPretrain(),
+            MulticlassPretrain(inner_rate=0.3),
             ways,
             shots,
             tasks=ImageTasks("omniglot", ways=ways, shots=shots, queries=shots, rotations=True, batches=16),

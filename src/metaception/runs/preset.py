@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -14,7 +14,6 @@ from metaception.core.family import Family
 from metaception.core.task import TaskDistribution
 from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
-from metaception.learners.supervised import Statistics
 from metaception.methods.anil import ANIL
 from metaception.methods.boil import BOIL
 from metaception.methods.fomaml import FOMAML
@@ -36,6 +35,8 @@ from metaception.methods.reptile import Reptile
 from metaception.runs.errors import UsageError
 from metaception.runs.networks import NETWORKS, Network, Perceptron
 
+TestStatistics = Literal["batch", "support", "one", "per_step"]
+
 
 @dataclass(frozen=True)
 class MetaTest:
@@ -47,8 +48,8 @@ class MetaTest:
         test_tasks: how many tasks.
         test_queries: query examples: points evenly over the range of x; in classification, images a class.
         test_seed: which tasks; runs with the same number are tested on the same ones.
-        test_statistics: what batch normalisation takes its statistics from: batch (transductive), support or one; as in
-            training unless given.
+        test_statistics: what batch normalisation takes its statistics from: batch (transductive), support, one, or per_step
+            (what training tasks had after as many inner steps); as in training unless given.
     """
 
     test_shots: tuple[int, ...] = (5, 10)
@@ -56,7 +57,7 @@ class MetaTest:
     test_tasks: int = 600
     test_queries: int = 100
     test_seed: int = 0
-    test_statistics: Statistics | None = None
+    test_statistics: TestStatistics | None = None
 
     def __post_init__(self) -> None:
         least = {"test_steps": 0, "test_tasks": 1, "test_queries": 1, "test_seed": 0}

@@ -198,7 +198,7 @@ _ALL = (
     _on_glyphs(
         "multiclass",
         "Baseline on Glyphs: one classifier of all training characters, then a new last layer, fine-tuned",
-        MulticlassPretrain(),
+        MulticlassPretrain(inner_rate=0.3),
         tasks=dataclasses.replace(_GLYPHS, batches=16),
         network=_FLAT,
         steps=20_000,

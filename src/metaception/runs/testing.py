@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from metaception.core.algorithm import MetaAlgorithm, itself
+from metaception.core.learner import Meta
 from metaception.core.model import Model, count_parameters
 from metaception.domains.classification.networks import conv_net
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Sinusoids
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
 from metaception.evaluation.published import IMAGES, SINUSOID, Published
+from metaception.learners.per_step import per_step_statistics
 from metaception.methods.joint import Oracle
 from metaception.methods.method import with_statistics
 from metaception.runs.errors import UsageError, is_out_of_memory, out_of_memory_at_test
@@ -79,9 +81,12 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
         if preset.method.tunes_rate:
             tuning = preset.tasks.tuning_tasks(shots, test.test_queries)
             algorithm, rate = tune_rate(algorithm, metas, tuning, steps=test.test_steps)
+        tested = metas
+        if test.test_statistics == "per_step":
+            algorithm, tested = _per_step(algorithm, metas, preset)
         try:
             result = evaluate(
-                algorithm, metas, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
+                algorithm, tested, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
             )._replace(rate=rate)
             if preset.tasks.measure in result.measures:
                 result = result.of(preset.tasks.measure)
@@ -113,13 +118,20 @@ def tested_algorithm(algorithm: MetaAlgorithm, test: MetaTest) -> MetaAlgorithm:
     Raises:
         UsageError: for a learner that has none.
     """
-    if test.test_statistics is None:
+    if test.test_statistics is None or test.test_statistics == "per_step":  # the latter once the step size is known
         return algorithm
     try:
         learner = with_statistics(algorithm.test_learner, test.test_statistics)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return dataclasses.replace(algorithm, learner=learner, at_test=itself)
+
+
+def _per_step(algorithm: MetaAlgorithm, metas: Meta, preset: Preset) -> tuple[MetaAlgorithm, Meta]:
+    try:
+        return per_step_statistics(algorithm, metas, tasks=preset.tasks.train_tasks(), steps=preset.test.test_steps)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def tested_on(preset: Preset) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from metaception.core.model import Model, sequential
+from metaception.core.model import Given, Model, Noted, Reference, sequential
 from metaception.domains.classification.convolution import Precision, convolve
 
 Normalisation = Literal["batch", "group", "layer", "none"]
@@ -149,7 +149,7 @@ def _conv_net(
         spread = 1.0 if readout == "mean" else features**-0.5
         return [*layers, {"bias": jnp.zeros(ways), "weight": spread * jax.random.normal(key_last, (features, ways))}]
 
-    def block(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n ..."]:
+    def block(layer: dict[str, Array], x: Float[Array, "n ..."], reference: Reference) -> Float[Array, "n ..."]:
         x = convolve(x, layer["kernel"], stride=2 if downsampling == "stride" else 1, precision=precision)
         if downsampling == "max_pool" and by == "batch":
             return jax.nn.relu(_pooled_and_normalised(x, layer["scale"], reference) + layer["shift"])
@@ -213,7 +213,7 @@ def _dense_net(image: tuple[int, ...], ways: int, widths: tuple[int, ...], by: L
         weight = sizes[-1] ** -0.5 * jax.random.normal(key_last, (sizes[-1], ways))
         return [*layers, {"bias": jnp.zeros(ways), "weight": weight}]
 
-    def hidden(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n out"]:
+    def hidden(layer: dict[str, Array], x: Float[Array, "n ..."], reference: Reference) -> Float[Array, "n out"]:
         x = x.reshape(x.shape[0], -1) @ layer["weight"]
         x = x + layer["bias"] if by == "none" else normalise(x, by, reference) * layer["scale"] + layer["shift"]
         return jax.nn.relu(x)
@@ -257,21 +257,21 @@ def _pixels(image: tuple[int, ...], ways: int) -> Model:
             {"bias": jnp.zeros(ways), "weight": jnp.zeros((height * width * channels, ways))},
         ]
 
-    def scaled(layer: dict[str, Array], x: Float[Array, "n height width channels"], reference: int | None) -> Array:
+    def scaled(layer: dict[str, Array], x: Float[Array, "n height width channels"], reference: Reference) -> Array:
         del reference
         return layer["scale"] * x
 
     return sequential(init, [scaled, linear], readout=lambda x: x.reshape(x.shape[0], -1))
 
 
-def linear(layer: dict[str, Array], x: Float[Array, "n features"], reference: int | None) -> Float[Array, "n outputs"]:
+def linear(layer: dict[str, Array], x: Float[Array, "n features"], reference: Reference) -> Float[Array, "n outputs"]:
     """x · weight + bias."""
     del reference
     return x @ layer["weight"] + layer["bias"]
 
 
 def normalise(
-    x: Float[Array, "n ... channels"], by: Normalisation, reference: int | None = None
+    x: Float[Array, "n ... channels"], by: Normalisation, reference: Reference = None
 ) -> Float[Array, "n ... channels"]:
     """Zero mean and unit variance of each channel over the `batch`, or of each image's `group`s of channels (`layer`: one).
 
@@ -281,15 +281,14 @@ def normalise(
         reference: the batch's statistics are those of its first `reference` rows; of all for None.
     """
     if by == "batch":
-        seen = x if reference is None else x[:reference]
-        return _standard(x, seen, tuple(range(x.ndim - 1)))
+        return _standard(x, *_of_batch(x, reference))
     groups = GROUPS if by == "group" else 1
     grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-    return _standard(grouped, grouped, (*range(1, x.ndim - 1), x.ndim)).reshape(x.shape)
+    return _standard(grouped, *_moments(grouped, (*range(1, x.ndim - 1), x.ndim))).reshape(x.shape)
 
 
 def _pooled_and_normalised(
-    x: Float[Array, "n height width channels"], scale: Float[Array, " channels"], reference: int | None
+    x: Float[Array, "n height width channels"], scale: Float[Array, " channels"], reference: Reference
 ) -> Float[Array, "n half_height half_width channels"]:
     """max_pool(normalise(x, "batch", reference) · scale), pooled first.
 
@@ -297,12 +296,24 @@ def _pooled_and_normalised(
     only a quarter of the places needs to be normalised, forward and backward.
     """
     sign = jnp.where(scale < 0, -1.0, 1.0)
-    return _standard(sign * max_pool(sign * x), x[:reference], (0, 1, 2)) * scale
+    return _standard(sign * max_pool(sign * x), *_of_batch(x, reference)) * scale
 
 
-def _standard(x: Array, seen: Array, axes: tuple[int, ...]) -> Array:
+def _of_batch(x: Array, reference: Reference) -> tuple[Array, Array]:
+    if isinstance(reference, Given):
+        return reference.next()
+    mean, variance = _moments(x[:reference] if isinstance(reference, int) else x, tuple(range(x.ndim - 1)))
+    if isinstance(reference, Noted):
+        reference.moments.append((mean.ravel(), variance.ravel()))
+    return mean, variance
+
+
+def _moments(seen: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     mean = jnp.mean(seen, axes, keepdims=True)
-    variance = jnp.mean((seen - mean) ** 2, axes, keepdims=True)
+    return mean, jnp.mean((seen - mean) ** 2, axes, keepdims=True)
+
+
+def _standard(x: Array, mean: Array, variance: Array) -> Array:
     return (x - mean) * jax.lax.rsqrt(variance + EPSILON)
 
 

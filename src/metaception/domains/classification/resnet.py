@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from metaception.core.model import Model, sequential
+from metaception.core.model import Model, Reference, sequential
 from metaception.domains.classification.convolution import convolve
 from metaception.domains.classification.networks import Normalisation, check_image, linear, max_pool, normalise
 
@@ -64,11 +64,11 @@ def _resnet(image: tuple[int, ...], ways: int, widths: tuple[int, ...], by: Norm
         shared = {"kernel": kernel, "shift": jnp.zeros(filters)}
         return shared if by == "none" else {**shared, "scale": jnp.ones(filters)}
 
-    def unit(layer: dict[str, Array], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n ..."]:
+    def unit(layer: dict[str, Array], x: Float[Array, "n ..."], reference: Reference) -> Float[Array, "n ..."]:
         x = convolve(x, layer["kernel"])
         return (x if by == "none" else normalise(x, by, reference) * layer["scale"]) + layer["shift"]
 
-    def block(layer: dict[str, Any], x: Float[Array, "n ..."], reference: int | None) -> Float[Array, "n ..."]:
+    def block(layer: dict[str, Any], x: Float[Array, "n ..."], reference: Reference) -> Float[Array, "n ..."]:
         beside = unit(layer["shortcut"], x, reference)
         *early, last = layer["convolutions"]
         for own in early:
