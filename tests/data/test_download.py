@@ -20,7 +20,7 @@ import pytest
 
 from metaception.data import download as module
 from metaception.data.download import download, extract
-from metaception.data.places import DataError, check_choice, check_counts, data_dir, kept, write_atomically
+from metaception.data.places import DataError, check_choice, check_counts, data_dir, kept, try_to_write
 
 CONTENT = np.random.default_rng(0).bytes(300_000)  # more than one chunk
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -412,8 +412,8 @@ def test_what_cannot_be_kept_costs_only_time(tmp_path):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert not write_atomically(tmp_path / "file", full)
-    assert not write_atomically(tmp_path / "absent" / "file", lambda file: None)
+    assert not try_to_write(tmp_path / "file", full)
+    assert not try_to_write(tmp_path / "absent" / "file", lambda file: None)
     assert os.listdir(tmp_path) == []
     images = np.zeros((1, 2, 2, 1), np.uint8)
     assert kept(tmp_path / "absent", "set", "k", images.shape, lambda: images) is images

@@ -13,9 +13,10 @@ import tyro
 
 from metaception.cli.console import console
 from metaception.cli.evaluate import open_run
+from metaception.core.files import write_atomically
 from metaception.learners.supervised import Statistics
 from metaception.runs.errors import UsageError
-from metaception.runs.files import disk_errors, write_atomically
+from metaception.runs.files import disk_errors
 from metaception.runs.preset import Preset
 
 _FIRST = ("file", "predicted", "probability")

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from metaception._version import __version__
-from metaception.data.places import DataError, is_full
+from metaception.core.files import is_full
+from metaception.data.places import DataError
 
 CHUNK = 1 << 18
 

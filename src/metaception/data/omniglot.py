@@ -17,7 +17,7 @@ from PIL import Image
 from metaception.data.download import Progress, download
 from metaception.data.folders import decode_image
 from metaception.data.images import ImageSet
-from metaception.data.places import DataError, check_choice, check_counts, read_arrays, roots, write_atomically
+from metaception.data.places import DataError, check_choice, check_counts, read_arrays, roots, try_to_write
 
 DRAWERS = 20
 PACKED = "omniglot28.npz"
@@ -179,7 +179,7 @@ def _from_originals(root: Path) -> Drawings:
         names = sorted(files[label])
         drawings[label] = np.stack([_shrink(files[label][name], f"{root}: {label}/{name}") for name in names])
     _check_ink(str(root), drawings, remedy)
-    write_atomically(root / PACKED, partial(_pack, drawings))
+    try_to_write(root / PACKED, partial(_pack, drawings))
     return drawings
 
 

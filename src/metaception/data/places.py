@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
+
+from metaception.core.files import write_atomically
 
 
 class DataError(ValueError):
@@ -73,11 +73,6 @@ def check_counts(name: str, found: Mapping[str, int], classes: int, images: int,
     )
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an exception says that the disk (or the user's share of it) is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 def read_arrays(path: Path, names: Collection[str], remedy: str) -> dict[str, Any]:
     """Arrays of an .npz file.
 
@@ -92,32 +87,17 @@ def read_arrays(path: Path, names: Collection[str], remedy: str) -> dict[str, An
         raise DataError(f"{path}: damaged, or without the arrays {', '.join(names)} ({error}). {remedy}") from error
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> bool:
-    """Write a file that can be made again: a reader meets all of it or nothing.
-
-    Args:
-        path: the file.
-        write: called with the open file.
+def try_to_write(path: Path, content: bytes | Callable[[BinaryIO], object]) -> bool:
+    """Write a file that can be made again, atomically.
 
     Returns:
         Whether it was written; not where the folder is read-only or the disk full, which costs only time.
     """
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # others may read data; mkstemp leaves it to its owner
-        os.replace(temporary, path)
-        return True
+        write_atomically(path, content)
     except OSError:
         return False
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+    return True
 
 
 def kept(
@@ -147,7 +127,7 @@ def kept(
     except Exception:  # none, or damaged: a damaged header is met with exceptions of every kind
         pass
     made = make()
-    if write_atomically(path, lambda file: np.save(file, made)):
+    if try_to_write(path, lambda file: np.save(file, made)):
         for old in folder.glob(f"{name}_*.npy"):
             if old != path:
                 with contextlib.suppress(OSError):

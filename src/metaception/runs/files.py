@@ -1,32 +1,17 @@
-"""Writing files so that a reader never meets half of one, whatever happens to the writer."""
+"""The files of runs: JSON, and what a failed write says."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metaception.core.files import is_full, write_atomically
 from metaception.runs.errors import RunError
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at `path` by one that holds `content`: a reader, or a crash, meets the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -51,13 +36,6 @@ def plain(value: Any) -> Any:
         array = np.asarray(value)
         return plain(array[()]) if array.ndim == 0 else [plain(item) for item in array]
     return value
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an exception says that the disk (or the user's share of it) is full."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
 @contextlib.contextmanager

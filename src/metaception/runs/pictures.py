@@ -15,12 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from metaception.core.files import write_atomically
 from metaception.core.learner import Iterative, Meta, advance
 from metaception.core.streams import stream_key
 from metaception.core.task import Task
 from metaception.domains.classification.image_tasks import ImageTasks
 from metaception.evaluation.curves import tune_rate
-from metaception.runs.files import disk_errors, write_atomically
+from metaception.runs.files import disk_errors
 from metaception.runs.metrics import clock, read_rows
 from metaception.runs.preset import Preset
 from metaception.runs.run import TrainedRun
