@@ -7,14 +7,12 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Meta
-from metaception.core.model import Model
 from metaception.core.task import Examples
 from metaception.learners.metric import NEVER
-from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
+from metaception.learners.supervised import InnerState, Supervised
 
 Adapts = Literal["head", "all"]
 
@@ -37,13 +35,6 @@ class FreshHead(Supervised):
         [[-1.0, 1.0, 0.0]]
     """
 
-    model: Model
-    loss_function: Loss = eqx.field(static=True)
-    rate: Float[Array, ""]
-    steps: int = eqx.field(static=True)
-    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
-    batch_size: int | None = eqx.field(static=True, default=None)
-    statistics: Statistics = eqx.field(static=True, default="batch")
     adapts: Adapts = eqx.field(static=True, default="head")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:

@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Meta
-from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
+from metaception.learners.supervised import InnerState, Supervised
 
 
 def last_layer(parameters: PyTree) -> PyTree:
@@ -56,13 +54,6 @@ class Head(Supervised):
     Raghu et al. 2020, "Rapid Learning or Feature Reuse?", section 4.
     """
 
-    model: Model
-    loss_function: Loss = eqx.field(static=True)
-    rate: Float[Array, ""]
-    steps: int = eqx.field(static=True)
-    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
-    batch_size: int | None = eqx.field(static=True, default=None)
-    statistics: Statistics = eqx.field(static=True, default="batch")
     part: Callable[[PyTree], PyTree] = eqx.field(static=True, default=last_layer)
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import equinox as eqx
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Initialising, Meta
-from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
+from metaception.learners.supervised import InnerState, Supervised
 
 
 class Initialisation(Supervised, Initialising):
@@ -25,14 +22,6 @@ class Initialisation(Supervised, Initialising):
 
     Finn et al. 2017, equation 1: φ = θ − α∇L(θ, support), `steps` times.
     """
-
-    model: Model
-    loss_function: Loss = eqx.field(static=True)
-    rate: Float[Array, ""]
-    steps: int = eqx.field(static=True)
-    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
-    batch_size: int | None = eqx.field(static=True, default=None)
-    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         return self.model.init(key)

@@ -7,14 +7,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Meta
-from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
+from metaception.learners.supervised import InnerState, Supervised
 
 SCALE = 10.0
 """p of Andrychowicz et al. 2016, appendix A: magnitudes below e⁻ᵖ are told by their size, larger ones by their logarithm."""
@@ -143,13 +141,6 @@ class LSTMOptimizer(Supervised):
     as the paper writes them.
     """
 
-    model: Model
-    loss_function: Loss = eqx.field(static=True)
-    rate: Float[Array, ""]
-    steps: int = eqx.field(static=True)
-    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
-    batch_size: int | None = eqx.field(static=True, default=None)
-    statistics: Statistics = eqx.field(static=True, default="batch")
     forget: Float[Array, ""] = eqx.field(kw_only=True)
     hidden: int = eqx.field(static=True, kw_only=True, default=20)
 

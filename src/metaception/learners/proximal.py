@@ -5,13 +5,11 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Adapted, Initialising, Meta, Stationary
-from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
+from metaception.learners.supervised import InnerState, Supervised
 
 
 class ProximalInitialisation(Supervised, Initialising, Stationary):
@@ -29,14 +27,7 @@ class ProximalInitialisation(Supervised, Initialising, Stationary):
     Rajeswaran et al. 2019, equation 3. `strength` is λ.
     """
 
-    model: Model
-    loss_function: Loss = eqx.field(static=True)
-    rate: Float[Array, ""]
     strength: Float[Array, ""] = eqx.field(kw_only=True)
-    steps: int = eqx.field(static=True)
-    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
-    batch_size: int | None = eqx.field(static=True, default=None)
-    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         return self.model.init(key)

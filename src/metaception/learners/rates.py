@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from metaception.core.learner import Meta
-from metaception.core.model import Model
 from metaception.core.task import Examples
-from metaception.learners.supervised import InnerState, Loss, Statistics, Supervised
+from metaception.learners.supervised import InnerState, Supervised
 
 
 class InitialisationAndRates(NamedTuple):
@@ -43,14 +40,6 @@ class LearnedRates(Supervised):
 
     Li et al. 2017, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", equation 1.
     """
-
-    model: Model
-    loss_function: Loss = eqx.field(static=True)
-    rate: Float[Array, ""]
-    steps: int = eqx.field(static=True)
-    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
-    batch_size: int | None = eqx.field(static=True, default=None)
-    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def init_meta(self, key: PRNGKeyArray) -> Meta:
         parameters = self.model.init(key)

@@ -102,12 +102,13 @@ class Supervised(Descending):
         statistics: what batch normalisation takes its statistics from where the query set, or new inputs, are predicted.
     """
 
-    model: eqx.AbstractVar[Model]
-    loss_function: eqx.AbstractVar[Loss]
-    rate: eqx.AbstractVar[Float[Array, ""]]
-    optimizer: eqx.AbstractVar[optax.GradientTransformation]
-    batch_size: eqx.AbstractVar[int | None]
-    statistics: eqx.AbstractVar[Statistics]
+    model: Model
+    loss_function: Loss = eqx.field(static=True)
+    rate: Float[Array, ""]
+    steps: int = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True, default=optax.sgd(1.0))
+    batch_size: int | None = eqx.field(static=True, default=None)
+    statistics: Statistics = eqx.field(static=True, default="batch")
 
     def loss(self, key: PRNGKeyArray, meta: Meta, adapted: Adapted, task: Task) -> tuple[Float[Array, ""], Aux]:
         del key, meta
