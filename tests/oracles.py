@@ -70,12 +70,22 @@ def loss_with_inner_gradients_held(problem: Problem, meta, task):
     return held
 
 
+def mean_loss(problem: Problem, meta, task):
+    """The mean of the outer losses after every inner step, whatever the problem's own loss is."""
+    return judged(problem, meta, task, life(problem, meta, task), "every")
+
+
 # --- gradients of deterministic problems ----------------------------------------------------------------------------
 
 
 def of_the_loss(problem: Problem, task):
     """Differences of the loss through the whole inner loop."""
     return central_differences(lambda meta: loss(problem, meta, task), problem.meta)
+
+
+def of_the_mean_loss(problem: Problem, task):
+    """The same of the mean loss over the inner steps."""
+    return central_differences(lambda meta: mean_loss(problem, meta, task), problem.meta)
 
 
 def of_the_loss_with_inner_gradients_held(problem: Problem, task):
@@ -138,14 +148,15 @@ def through_the_fixed_point(problem: Problem, task):
 PULLS = 3
 
 
-def expected_loss(problem: Problem, meta, task):
-    """The bandit's objective exactly: the sum over all (2 actions × 2 rewards)³ histories of chance × loss."""
+def expected_loss(problem: Problem, meta, task, *, every=False):
+    """The bandit's objective exactly: the sum over all (2 actions × 2 rewards)³ histories of chance × loss, after the last
+    pull or as the mean over what was heard of `every` pull."""
     del problem
     histories = jnp.array(list(product((0, 1), repeat=2 * PULLS)))
     chances = task.query
 
     def of_history(history):
-        hidden, chance, total = jnp.zeros(2), 1.0, 0.0
+        hidden, chance, total, ends = jnp.zeros(2), 1.0, 0.0, []
         for action, reward in zip(history[:PULLS], history[PULLS:], strict=True):
             one = jax.nn.sigmoid(meta["v"] @ hidden + meta["c"])
             chance *= jnp.where(action == 1, one, 1 - one)
@@ -153,8 +164,9 @@ def expected_loss(problem: Problem, meta, task):
             heard = jnp.array([1.0 - action, action, reward])
             hidden = jnp.tanh(meta["a"] @ hidden + meta["b"] @ heard)
             total += reward
-        one = jax.nn.sigmoid(meta["v"] @ hidden + meta["c"])
-        return chance * (-total / PULLS - (1 - one) * chances[0] - one * chances[1])
+            one = jax.nn.sigmoid(meta["v"] @ hidden + meta["c"])
+            ends.append(-(1 - one) * chances[0] - one * chances[1])
+        return chance * (-total / PULLS + (sum(ends) / PULLS if every else ends[-1]))
 
     return jnp.sum(jax.vmap(of_history)(histories))
 
@@ -162,6 +174,11 @@ def expected_loss(problem: Problem, meta, task):
 def enumerated(problem: Problem, task):
     """Differences of the bandit's exact objective."""
     return central_differences(lambda meta: expected_loss(problem, meta, task), problem.meta)
+
+
+def enumerated_mean(problem: Problem, task):
+    """The same of the mean over pulls."""
+    return central_differences(lambda meta: expected_loss(problem, meta, task, every=True), problem.meta)
 
 
 # --- smoothed objectives --------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ ESTIMATORS = {
     "unroll": lambda loss_at: mc.Unroll(loss_at=loss_at),
     "rematerialised": lambda loss_at: mc.Unroll(mode="rematerialise", loss_at=loss_at),
     "mixed": lambda loss_at: mc.Unroll(mode="mixed", loss_at=loss_at),
+    "multi_step": lambda loss_at: mc.MultiStep(),  # before annealing, which tests/metagrad/test_multi_step.py has
     "first_order": lambda loss_at: mc.FirstOrder(loss_at=loss_at),
     "reptile": lambda loss_at: Reptile(),
     "implicit": lambda loss_at: mc.Implicit(cg_steps=30, tolerance=1e-12),
@@ -58,6 +59,7 @@ class Refused(NamedTuple):
 
 
 UNROLLED = Exact((oracles.of_the_loss,))
+AT_EVERY_STEP = Exact((oracles.of_the_mean_loss,))
 HELD = Exact((oracles.of_the_loss_with_inner_gradients_held,))
 DISPLACED = Exact((oracles.displacement,))
 FIRST_AND_LATER_WINDOW = Exact(
@@ -65,6 +67,7 @@ FIRST_AND_LATER_WINDOW = Exact(
 )
 SMOOTHED = OnAverage(lambda p, task, draws: smoothed_loss(partial(oracles.loss, p), p, task, draws))
 ENUMERATED = OnAverage(lambda p, task, draws: exactly(oracles.enumerated(p, task)), draws=20_000)
+ENUMERATED_MEAN = OnAverage(lambda p, task, draws: exactly(oracles.enumerated_mean(p, task)), draws=20_000)
 SMOOTHED_EXPECTATION = OnAverage(
     lambda p, task, draws: smoothed_loss(partial(oracles.expected_loss, p), p, task, draws), draws=2000
 )
@@ -114,6 +117,14 @@ TABLE: dict[str, dict[str, Exact | OnAverage | Refused]] = {
         "rule": UNROLLED,
         "bandit": NOT_DESCENDING,
         "returns": NOT_DESCENDING,
+    },
+    "multi_step": {
+        "initialisation": AT_EVERY_STEP,
+        "proximal": AT_EVERY_STEP,
+        "rates": AT_EVERY_STEP,
+        "rule": AT_EVERY_STEP,
+        "bandit": ENUMERATED_MEAN,
+        "returns": AT_EVERY_STEP,
     },
     "first_order": {
         "initialisation": HELD,

@@ -94,8 +94,10 @@ def _to_kernel(images: Array, outputs: Array, stride: int, size: tuple[int, ...]
         # The barrier keeps XLA from turning the product round, where its CPU kernel was found slower.
         return jax.lax.optimization_barrier(_product(outputs.reshape(-1, filters).T, covered)).T
 
-    most = max(1, PATCHES // (features * outputs[0].size // filters * images.dtype.itemsize))
-    together = max(count for count in range(1, min(most, n) + 1) if n % count == 0)
+    together = n
+    if isinstance(n, int):  # it has no number yet where a program for any number of images is exported
+        most = max(1, PATCHES // (features * outputs[0].size // filters * images.dtype.itemsize))
+        together = max(count for count in range(1, min(most, n) + 1) if n % count == 0)
     if together == n:
         whole = some(images, outputs)
     else:
