@@ -36,6 +36,16 @@ class PerStep(Iterative):
 
     Inner steps are those of the learner, whose support batches have their own statistics. After more steps than there are
     statistics of, the last ones are taken. `per_step_statistics` makes it.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, metaception as mc
+        >>> network = mc.dense_net((1, 2, 1), 2, widths=(2,))
+        >>> learner = mc.Initialisation(network, mc.cross_entropy, jnp.array(0.1), steps=1)
+        >>> tested = mc.PerStep(learner=learner, steps=1)
+        >>> key, image = jax.random.key(0), jnp.ones((1, 1, 2, 1))
+        >>> moments = [(jnp.zeros(2), jnp.ones(2))]  # the mean and the variance of the one normalisation
+        >>> tested.predict((network.init(key), moments), image).shape  # of an image alone
+        (1, 2)
     """
 
     learner: Supervised
