@@ -174,10 +174,10 @@ def test_an_archive_and_a_folder_go_together(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_will_do(tmp_path, monkeypatch):
-    def refuse(**kwargs):
-        raise PermissionError(13, "read-only", kwargs["dir"])
+    def refuse(path, content):
+        raise PermissionError(13, "read-only", str(path.parent))
 
-    monkeypatch.setattr(places.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(places, "write_atomically", refuse)
     put_archives(tmp_path)
     np.testing.assert_array_equal(load_omniglot(tmp_path, subset="all").images[..., 0], EXPECTED)
     assert sorted(os.listdir(tmp_path)) == ["images_background.zip", "images_evaluation.zip"]
