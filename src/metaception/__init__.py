@@ -32,13 +32,14 @@ from metaception.domains.regression.losses import mean_squared_error
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Lines, Sinusoids, SinusoidsAndLines
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
+from metaception.evaluation.per_step import per_step_statistics
 from metaception.learners.fresh_head import FreshHead
 from metaception.learners.head import Head
 from metaception.learners.initialisation import Initialisation
 from metaception.learners.lstm_optimizer import LSTMOptimizer
 from metaception.learners.memory import MemoryAugmented
 from metaception.learners.metric import Matching, Nearest, Prototypes
-from metaception.learners.per_step import PerStep, per_step_statistics
+from metaception.learners.per_step import PerStep
 from metaception.learners.proximal import ProximalInitialisation
 from metaception.learners.rates import LearnedRates, LearnedStepRates
 from metaception.metagrad.evolution import EvolutionStrategies, PersistentES

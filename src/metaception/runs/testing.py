@@ -18,8 +18,8 @@ from metaception.domains.classification.networks import conv_net
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Sinusoids
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
+from metaception.evaluation.per_step import per_step_statistics
 from metaception.evaluation.published import IMAGES, SINUSOID, Published
-from metaception.learners.per_step import per_step_statistics
 from metaception.methods.joint import Oracle
 from metaception.methods.method import with_statistics
 from metaception.runs.errors import UsageError, is_out_of_memory, out_of_memory_at_test
@@ -136,8 +136,10 @@ def _per_step(algorithm: MetaAlgorithm, metas: Meta, preset: Preset) -> tuple[Me
 
 def tested_on(preset: Preset) -> dict[str, Any]:
     """The settings that say which tasks a test draws from, as plain values."""
-    varied = ("train_ways", "shots", "queries", "validation_queries", "exclusive")
+    varied = ("train_ways", "shots", "queries", "validation_queries", "exclusive", "batches")
     settings = {name: value for name, value in dataclasses.asdict(preset.tasks).items() if name not in varied}  # type: ignore[call-overload]
+    if settings.get("size", ...) is None:
+        del settings["size"]  # a named set has its own
     return {**settings, "grid": True} if "grid" in settings else settings
 
 

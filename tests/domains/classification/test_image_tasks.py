@@ -13,6 +13,7 @@ from metaception.data.places import DataError
 from metaception.data.sets import load_part
 from metaception.runs.preset import from_dict, to_dict
 from metaception.runs.presets import PRESETS
+from metaception.runs.testing import tested_on
 
 SHAPE = (8, 8, 1)
 
@@ -76,6 +77,17 @@ def test_a_preset_trains_and_is_tested_on_a_folder(folder, tmp_path, monkeypatch
 
 def test_pretraining_counts_a_folders_classes(folder):
     assert mc.ImageTasks(str(folder), size=SHAPE, ways=2, batches=4).outputs == 6
+
+
+def test_what_training_saw_does_not_make_tests_differ(folder):
+    """Pretraining on batches is compared with episodes, and runs from before there were sizes with those after."""
+    plain, pretrained = (tested_on(PRESETS[name]) for name in ("maml-glyphs", "multiclass-glyphs"))
+    assert plain == pretrained
+    assert "size" not in plain
+    own = [
+        dataclasses.replace(PRESETS["maml-glyphs"], tasks=mc.ImageTasks(str(folder), size=(n, n, 1))) for n in (8, 9)
+    ]
+    assert tested_on(own[0]) != tested_on(own[1])
 
 
 @pytest.mark.parametrize(
