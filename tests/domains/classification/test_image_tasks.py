@@ -11,9 +11,9 @@ from PIL import Image
 import metaception as mc
 from metaception.data.places import DataError
 from metaception.data.sets import load_part
+from metaception.runs import testing
 from metaception.runs.preset import from_dict, to_dict
 from metaception.runs.presets import PRESETS
-from metaception.runs.testing import tested_on
 
 SHAPE = (8, 8, 1)
 
@@ -81,13 +81,13 @@ def test_pretraining_counts_a_folders_classes(folder):
 
 def test_what_training_saw_does_not_make_tests_differ(folder):
     """Pretraining on batches is compared with episodes, and runs from before there were sizes with those after."""
-    plain, pretrained = (tested_on(PRESETS[name]) for name in ("maml-glyphs", "multiclass-glyphs"))
+    plain, pretrained = (testing.tested_on(PRESETS[name]) for name in ("maml-glyphs", "multiclass-glyphs"))
     assert plain == pretrained
     assert "size" not in plain
     own = [
         dataclasses.replace(PRESETS["maml-glyphs"], tasks=mc.ImageTasks(str(folder), size=(n, n, 1))) for n in (8, 9)
     ]
-    assert tested_on(own[0]) != tested_on(own[1])
+    assert testing.tested_on(own[0]) != testing.tested_on(own[1])
 
 
 @pytest.mark.parametrize(
