@@ -48,7 +48,7 @@ def convolve(
             where XLA's own derivatives, and kernels that differ from task to task, are many times slower
             (`docs/convolution.md` has the measurement); XLA's elsewhere.
         precision: of the factors in every product, forward and backward; sums are in the images' own type. `bfloat16` keeps 3
-            significant digits of each factor; it is made for accelerators (on a CPU whole steps gained nothing by it).
+            significant digits of each factor; it is made for accelerators.
 
     Returns:
         [n, ⌈height / stride⌉, ⌈width / stride⌉, filters].
