@@ -16,8 +16,14 @@ CACHE = Path(tempfile.gettempdir()) / f"metaception-tests-{os.getuid()}" / "xla"
 """Where the tests keep what they compile: away from the user's own cache, and shared by all test processes."""
 
 _TRAIN = """
-import sys
+import sys, time
 import metaception as mc
+from metaception.runs.loop import Loop
+advance, pause = Loop.advance, float(sys.argv[5])
+def advance_slowly(*arguments):
+    time.sleep(pause)
+    return advance(*arguments)
+Loop.advance = advance_slowly
 algorithm = mc.MAML(meta_batch_size=2).build(mc.mlp(1, 1, widths=(4,)), mc.Sinusoids(shots=3, queries=3))
 steps, log_every, seconds, folder = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
 print("ready", flush=True)
@@ -33,10 +39,14 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def training(
-    folder: Path, *, steps: int, log_every: int, checkpoint_seconds: float = 0.0, quick: bool = True
+    folder: Path, *, steps: int, log_every: int, checkpoint_seconds: float = 0.0, quick: bool = True, pause: float = 0.0
 ) -> subprocess.Popen:
-    """Start, or go on with, a small training in a process of its own; not `quick`, it is compiled as a user's is."""
-    arguments = [str(steps), str(log_every), str(checkpoint_seconds), str(folder)]
+    """Start, or go on with, a small training in a process of its own.
+
+    Not `quick`, it is compiled as a user's is. It waits `pause` seconds before it goes on to the next row of metrics, so
+    that a test which kills it on the way finds it on the way, however fast the machine.
+    """
+    arguments = [str(steps), str(log_every), str(checkpoint_seconds), str(folder), str(pause)]
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, *arguments],
         stdout=subprocess.PIPE,

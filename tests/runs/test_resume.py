@@ -29,7 +29,8 @@ def test_killed_at_random_moments_and_resumed(unbroken, tmp_path):
     rows = folder / "metrics.jsonl"
     moments = random.Random(0)
     for on_the_way in (False, True, False, True):
-        process = users_training(folder)
+        # The four last so long together that at most 13 of the 15 rows are there, and none is done before it is killed.
+        process = users_training(folder, pause=0.3)
         assert process.stdout.readline() == "ready\n"
         if on_the_way:  # and not before it has gone further than the one before it
             before = rows.stat().st_size if rows.exists() else 0
