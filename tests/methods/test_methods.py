@@ -147,6 +147,17 @@ def test_reptile_with_one_step_is_joint_training_on_the_support():
     assert_close(gradient, expected, 1e-10)
 
 
+@pytest.mark.parametrize(("steps", "moved"), [(1, 2), (2, 4), (3, 4)])
+def test_reptile_learns_new_tasks_in_minibatches_of_their_own_size(steps, moved):
+    # A weight an example: a step moves those of its minibatch alone, and no example comes twice before all have come once.
+    model = mc.Model(lambda key: jnp.zeros(4), lambda w, x: x @ w)
+    support = mc.Examples(jnp.eye(4), jnp.ones(4))
+    method = mc.Reptile(inner_rate=0.1, inner_steps=steps, inner_batch_size=3, test_batch_size=2)
+    learner = method.test_learner(method.learner(model, mean_squared_error))
+    adapted = learner.adapt(jax.random.key(0), jnp.zeros(4), support)
+    assert int((adapted != 0).sum()) == moved
+
+
 @pytest.mark.usefixtures("float64")
 def test_meta_sgd_with_all_rates_at_alpha_moves_the_initialisation_as_maml_does():
     exact, *_ = gradient_and_task(mc.MAML(inner_rate=0.03))
@@ -313,6 +324,10 @@ def test_bad_settings_are_refused_where_they_are_given(make, message):
     ("make", "message"),
     [
         (lambda: mc.MAML(meta_batch_size=0), "meta_batch_size=0; an outer step needs at least one task."),
+        (
+            lambda: mc.Reptile(test_batch_size=-1),
+            "reptile: test_batch_size=-1; expected 1 or more, or 0 as in training.",
+        ),
         (lambda: mc.Reptile(inner_batch_size=-1), "reptile: inner_batch_size=-1; expected 1 or more, or 0"),
         (
             lambda: mc.MANN(slots=3),

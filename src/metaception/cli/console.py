@@ -91,5 +91,5 @@ def caption(results: Results) -> str:
     tasks = f"{results.curves[0]['tasks']} held-out tasks"
     which = "the meta-parameters best on validation" if results.which == "best" else "the last meta-parameters"
     what = "accuracy in percent" if results.measure == "accuracy" else "mean squared error"
-    what += {"": "", "batch": " (transductive)"}.get(results.statistics, f" (batch statistics: {results.statistics})")
+    what += results.policy
     return f"{what}, {tasks} × {seeds}, ± half a 95 % interval over {over}; {which}, {results.step:,} outer steps"

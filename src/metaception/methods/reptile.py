@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,6 +27,7 @@ class Reptile(Method):
         inner_rate: step size of the inner optimiser.
         inner_steps: inner steps a task, each on a fresh minibatch.
         inner_batch_size: examples a minibatch; 0, or as many as there are, for the whole support set.
+        test_batch_size: examples a minibatch when new tasks are learned; 0 for as many as in training.
         inner_optimizer: sgd, or adam with β₁ = 0 as in the authors' code for images.
 
     Examples:
@@ -46,6 +48,7 @@ class Reptile(Method):
     inner_rate: float = 0.01
     inner_steps: int = 10
     inner_batch_size: int = 10
+    test_batch_size: int = 0
     inner_optimizer: Literal["sgd", "adam"] = "sgd"
 
     name: ClassVar[str] = "reptile"
@@ -57,6 +60,10 @@ class Reptile(Method):
             raise ValueError(
                 f"reptile: inner_batch_size={self.inner_batch_size}; expected 1 or more, or 0 for all examples."
             )
+        if self.test_batch_size < 0:
+            raise ValueError(
+                f"reptile: test_batch_size={self.test_batch_size}; expected 1 or more, or 0 as in training."
+            )
         optimizer = optax.sgd(1.0) if self.inner_optimizer == "sgd" else optax.adam(1.0, b1=0.0)
         return Initialisation(
             model=model,
@@ -66,6 +73,10 @@ class Reptile(Method):
             optimizer=optimizer,
             batch_size=self.inner_batch_size or None,
         )
+
+    def test_learner(self, learner: Learner) -> Learner:
+        assert isinstance(learner, Initialisation)
+        return dataclasses.replace(learner, batch_size=self.test_batch_size) if self.test_batch_size else learner
 
     def estimator(self) -> MetaGradient:
         return Displacement()

@@ -46,8 +46,10 @@ def _gradient(kind: type, ways: int) -> Method:
 
 def _reptile(ways: int, shots: int) -> Preset:
     """Reptile as its authors' commands have it: trained with 10 shots whatever the test has."""
-    rate, inner, batch, steps = (1e-3, 5, 10, 100_000) if ways == 5 else (5e-4, 10, 20, 200_000)
-    method = Reptile(inner_rate=rate, inner_steps=inner, inner_batch_size=batch, inner_optimizer="adam")
+    rate, inner, batch, tested, steps = (1e-3, 5, 10, 5, 100_000) if ways == 5 else (5e-4, 10, 20, 10, 200_000)
+    method = Reptile(
+        inner_rate=rate, inner_steps=inner, inner_batch_size=batch, test_batch_size=tested, inner_optimizer="adam"
+    )
     tasks = ImageTasks("omniglot", ways=ways, shots=10, queries=1, rotations=True)
     test = MetaTest(test_shots=(shots,), test_steps=50, test_queries=1)
     network = Convolutional(readout="flatten")
@@ -199,7 +201,7 @@ IMAGE_PRESETS = (
         _mini_imagenet(
             "reptile",
             "Reptile",
-            _MINI_REPTILE,
+            dataclasses.replace(_MINI_REPTILE, test_batch_size=5 if s == 1 else 15),
             s,
             tasks=ImageTasks("mini_imagenet", shots=15, queries=1, validation_queries=15),
             test=MetaTest(test_shots=(s,), test_steps=50, test_queries=1),

@@ -154,8 +154,7 @@ def inner_steps(results: Results) -> Figure:
     axis.set_xlabel("inner steps")
     what = "accuracy" if results.measure == "accuracy" else "loss"
     axis.set_ylabel(f"mean test {what}, 95 % interval")
-    policy = {"": "", "batch": " (transductive)"}.get(results.statistics, f" (batch statistics: {results.statistics})")
-    axis.set_title(f"{results.name}{policy}")
+    axis.set_title(f"{results.name}{results.policy}")
     axis.set_ylim(bottom=0, top=1 if results.measure == "accuracy" else None)
     if results.measure == "accuracy":
         axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))

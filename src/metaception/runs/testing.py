@@ -67,6 +67,12 @@ class Results:
         """The curve of so many shots."""
         return next((curve for curve in self.curves if curve["shots"] == shots), None)
 
+    @property
+    def policy(self) -> str:
+        """What the caption of a table or a picture adds about batch statistics; nothing where the network has none."""
+        said = {"": "", "batch": " (transductive)"}
+        return said.get(self.statistics, f" (batch statistics: {self.statistics})")
+
 
 def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results:
     """Test a run as its preset says: adapt to fixed held-out tasks at each number of shots.

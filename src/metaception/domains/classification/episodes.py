@@ -83,8 +83,8 @@ class Episodes(TaskDistribution):
         total = len(images.classes) * (QUARTERS if rotations else 1)
         if total < ways:
             raise ValueError(
-                f"Episodes: {images.name} has {total} classes, rotations included, and an episode wants {ways}; take fewer "
-                "ways."
+                f"Episodes: {images.name} has {total} classes{', rotations included' if rotations else ''}, and an episode "
+                f"wants {ways}; take fewer ways."
             )
         few = [label for label, count in zip(images.classes, images.counts, strict=True) if count < high + queries]
         if few:
