@@ -3,6 +3,7 @@
 python experiments/images.py glyphs                   # every method, 3 seeds, the presets' outer steps
 python experiments/images.py omniglot                 # every method for 15 minutes of training on the cores it has
 python experiments/images.py omniglot --steps 20000 --only maml
+python experiments/images.py omniglot_5w5s            # MAML for 20,000 outer steps of 5-way 5-shot; hours
 python experiments/images.py mini_imagenet            # ANIL and first-order MAML for an hour each
 python experiments/images.py omniglot --quick         # a smoke test on Glyphs in a temporary folder
 
@@ -52,7 +53,8 @@ class Plan:
     Attributes:
         preset: the preset's name, with {} for the method.
         methods: the methods, in the order of the table.
-        minutes: of training for each; None for the preset's outer steps.
+        minutes: of training for each; None for a number of outer steps.
+        steps: outer steps of each; None for the preset's.
         seeds: independent trainings of each.
         test_tasks: that the accuracies are means over.
     """
@@ -60,6 +62,7 @@ class Plan:
     preset: str
     methods: tuple[str, ...]
     minutes: float | None = None
+    steps: int | None = None
     seeds: int = 1
     test_tasks: int = 1000
 
@@ -82,6 +85,7 @@ _ALL = (
 PLANS = {
     "glyphs": Plan("{}-glyphs", (*_ALL, "multiclass", "random", "nearest"), seeds=3),
     "omniglot": Plan("{}-omniglot-5w1s", ("maml", "fomaml", "reptile", "anil", "nil", "protonet"), minutes=15),
+    "omniglot_5w5s": Plan("{}-omniglot-5w5s", ("maml",), steps=20_000),
     "mini_imagenet": Plan("{}-mini-imagenet-5w1s", ("anil", "fomaml"), minutes=60, test_tasks=600),
 }
 TRAINED_AS = {"nil": "anil"}
@@ -227,6 +231,7 @@ def main() -> None:
     chosen = arguments.only or plan.methods
     if not set(chosen) <= set(plan.methods):
         parser.error(f"--only: expected some of {', '.join(plan.methods)}")
+    steps = arguments.steps or plan.steps
     folder = Path(tempfile.mkdtemp(prefix="images-")) if arguments.quick else RESULTS
     runs = folder if arguments.quick else arguments.runs or ROOT / "runs" / arguments.images
     minutes = arguments.minutes or (None if arguments.steps or arguments.quick else plan.minutes)
@@ -239,8 +244,8 @@ def main() -> None:
         own = PRESETS[plan.preset.format(method)]
         name = TRAINED_AS.get(method, method)
         preset = dataclasses.replace(PRESETS[plan.preset.format(name)], seeds=plan.seeds)
-        if arguments.steps:
-            preset = dataclasses.replace(preset, steps=arguments.steps)
+        if steps:
+            preset = dataclasses.replace(preset, steps=steps)
         if arguments.quick:
             preset, own = small(preset), small(own)
         length = f"{minutes:g}min" if minutes is not None else f"{preset.steps}steps"
@@ -250,8 +255,8 @@ def main() -> None:
         for shots in preset.test.test_shots:
             tested = dataclasses.replace(preset, method=own.method)
             for row in figures(run, tested, shots, seconds, 4 if arguments.quick else plan.test_tasks):
-                save(folder, arguments.images, [row], command)
-        print(f"{method}: {folder / arguments.images}.csv", flush=True)
+                save(folder, row.experiment, [row], command)
+        print(f"{method}: {folder / row.experiment}.csv", flush=True)
     drawn = {path.name.rpartition("-")[0]: path for path in sorted(runs.glob(f"*-{length}")) if clock(path)}
     if drawn:
         save_pictures(folder / "pictures", {f"{arguments.images}_time": over_time(drawn)})
