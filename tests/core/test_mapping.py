@@ -99,3 +99,13 @@ def test_devices_must_divide_the_tasks(monkeypatch):
     with pytest.raises(ValueError, match=re.escape(message)):
         mc.Sharded(mc.Vectorised()).check(6)
     mc.Sharded(mc.Vectorised()).check(8)
+
+
+def test_convolutions_are_mapped_one_task_after_another_on_a_cpu_however_small():
+    small = mc.conv_net((8, 8, 1), 3, filters=4, blocks=2)
+    images = mc.ImageSet.from_classes("greys", {str(i): np.full((4, 8, 8, 1), i, np.uint8) for i in range(3)})
+    tasks = mc.Episodes(images, ways=3)
+    assert mc.count_parameters(small) < 20_000
+    dense = mc.dense_net((8, 8, 1), 3, widths=(8,))
+    for network, expected in ((small, mc.Sequential), (dense, mc.Vectorised)):
+        assert isinstance(mc.MAML().build(network, tasks, loss=mc.cross_entropy).mapping, expected)

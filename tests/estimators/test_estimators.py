@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 import metaception as mc
+from metaception.estimators.files import format_of
 from metaception.estimators.untrained import for_raw, standardised
 from metaception.runs.loop import Best, Snapshot
 
@@ -76,6 +77,18 @@ def test_pixels_may_be_bytes_or_fractions_with_or_without_a_channel_axis(run):
     for convert in (lambda a: a / 255, lambda a: (a / 255).astype(np.float32), lambda a: a[..., 0]):
         classifier = mc.FewShotClassifier(run).fit(convert(X), Y)
         np.testing.assert_allclose(classifier.predict_proba(convert(NEW)), expected, atol=1e-5)
+
+
+def test_pixels_are_pixels_after_pretraining_too():
+    images, labels = pictures(4)
+    classes = mc.ImageSet.from_classes("greys", {str(i): images[labels == i] for i in range(3)})
+    network = mc.conv_net((6, 6, 1), 3, filters=4, blocks=1)
+    pretrained = untrained(mc.MulticlassPretrain().build(network, mc.Batches(classes), loss=mc.cross_entropy))
+    expected = mc.FewShotClassifier(pretrained).fit(X, Y).predict_proba(NEW)
+    fractions = mc.FewShotClassifier(pretrained).fit(X / 255, Y)
+    np.testing.assert_allclose(fractions.predict_proba(NEW / 255), expected, atol=1e-5)
+    np.testing.assert_allclose(fractions.predict_proba(NEW), expected, atol=1e-5)
+    assert format_of(pretrained).size == (6, 6)
 
 
 @pytest.mark.parametrize(

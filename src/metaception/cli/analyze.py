@@ -47,6 +47,7 @@ class Analyze:
         steps: inner steps; as many as the run's own test has unless given.
         queries: inputs that layers are compared on: images a class (15), or points over the range of x (400).
         seed: which test tasks; the run's own unless given.
+        data_dir: the folder of the data sets, for runs on images.
         last: analyse the last meta-parameters instead of the best on validation.
         out: folder for the pictures and figures; the first run's unless given.
     """
@@ -58,6 +59,7 @@ class Analyze:
     steps: int | None = None
     queries: int | None = None
     seed: int | None = None
+    data_dir: Path | None = None
     last: bool = False
     out: Path | None = None
 

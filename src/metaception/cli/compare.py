@@ -23,10 +23,12 @@ class Compare:
     Attributes:
         runs: the run folders.
         picture: draw what validation tasks said over the minutes of training, a curve a run, into this PNG file.
+        data_dir: the folder of the data sets, for runs on images that are yet to be tested.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     picture: Path | None = None
+    data_dir: Path | None = None
 
 
 def run(command: Compare) -> int:

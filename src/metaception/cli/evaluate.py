@@ -25,7 +25,7 @@ class Evaluate:
         test_shots: support points of a test task, one or more numbers.
         test_steps: inner steps, from 0 to this; may be more than in training.
         test_tasks: how many test tasks.
-        test_queries: query points a task, evenly over the range of x.
+        test_queries: query points a task, evenly over the range of x; in classification, images a class.
         test_seed: which test tasks.
         test_statistics: what batch normalisation takes its statistics from: batch (transductive), support, one, or
             per_step (what training tasks had after as many inner steps).
@@ -54,7 +54,7 @@ def run(command: Evaluate) -> int:
     test = dataclasses.replace(preset.test, **given)
     results = meta_test(loaded, dataclasses.replace(preset, test=test), "last" if command.last else "best")
     say = console()
-    say.print(ResultsTable([results], preset.description))
+    say.print(ResultsTable([results], preset.title))
     say.print(caption(results))
     if command.save:
         say.print(f"Saved: {save_results(command.run, results)}")

@@ -12,7 +12,7 @@ import tyro
 from metaception.cli.console import console
 from metaception.cli.evaluate import open_run
 from metaception.core.learner import Iterative
-from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.image_tasks import OF_IMAGES
 from metaception.learners.supervised import Statistics
 from metaception.runs.errors import UsageError
 from metaception.runs.run import Which
@@ -77,7 +77,7 @@ def run(command: Export) -> int:
         if steps is not None and (steps < 0 or not isinstance(learner, Iterative)):
             raise UsageError(f"--steps {steps}: expected 0 or more, or none for a learner without inner steps.")
         meta = jax.device_get(loaded.meta(which))
-        pixels = isinstance(loaded.algorithm.tasks, Episodes)
+        pixels = isinstance(loaded.algorithm.tasks, OF_IMAGES)
         facts = {"preset": preset.name, "outer_steps": loaded.step, "statistics": command.statistics, "pixels": pixels}
         meta_model(learner, meta, support=support_of(loaded), steps=steps, facts=facts).save(command.out)
         what = "meta-learned, adapts inside the program"

@@ -107,9 +107,11 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _use_data_dir(arguments: list[str]) -> None:
     """Look for data sets where `--data-dir DIR` says; only the commands that have the flag accept it."""
-    for index, flag in enumerate(arguments):
-        given = arguments[index + 1] if flag == "--data-dir" and index + 1 < len(arguments) else ""
-        given = given or flag.partition("--data-dir=")[2]
+    for index, argument in enumerate(arguments):
+        flag, _, given = argument.partition("=")
+        if flag.replace("_", "-") != "--data-dir":
+            continue
+        given = given or "".join(arguments[index + 1 : index + 2])
         if given:
             os.environ["METACEPTION_DATA"] = given
 

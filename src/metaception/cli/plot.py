@@ -18,9 +18,11 @@ class Plot:
 
     Attributes:
         run: the run folder.
+        data_dir: the folder of the data sets, for runs on images.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
+    data_dir: Path | None = None
 
 
 def run(command: Plot) -> int:

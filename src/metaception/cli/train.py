@@ -22,7 +22,7 @@ from metaception.runs import processes
 from metaception.runs.errors import Stopped, UsageError
 from metaception.runs.preset import Preset, to_dict
 from metaception.runs.presets import PRESETS
-from metaception.runs.testing import meta_test, save_results
+from metaception.runs.testing import check_test, meta_test, save_results
 from metaception.runs.training import train
 
 
@@ -88,8 +88,10 @@ def _train(command: Train, flags: list[str]) -> int:
     out = command.out or Path("runs") / f"{preset.name}-seed{preset.seed}"
     if command.resume and not out.exists() and processes.writes():
         print(f"{out} does not exist yet: starting a new run.", file=sys.stderr)
+    algorithm = build(preset)
+    check_test(algorithm, preset)
     trained = train(
-        build(preset),
+        algorithm,
         steps=preset.steps,
         seed=preset.seed,
         seeds=preset.seeds,
@@ -119,7 +121,7 @@ def _train(command: Train, flags: list[str]) -> int:
         again = f"metaception evaluate {shlex.quote(str(out))} --save"
         message = f"SIGINT: trained and saved, but not tested. To test it:\n  {again}"
         raise Stopped(signal.SIGINT, trained.step, message) from error
-    say.print(ResultsTable([results], preset.description))
+    say.print(ResultsTable([results], preset.title))
     say.print(caption(results))
     say.print(f"Run folder: {out}; pictures: {', '.join(str(path.relative_to(out)) for path in pictures)}")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from metaception.data.cifar_fs import load_cifar_fs
-from metaception.data.folders import load_folder
+from metaception.data.folders import list_classes, load_folder
 from metaception.data.glyphs import load_glyphs
 from metaception.data.images import ImageSet
 from metaception.data.mini_imagenet import load_mini_imagenet
@@ -75,7 +75,7 @@ def load_part(folder: str, subset: Subset, shape: tuple[int, int, int]) -> Image
     """One part of a folder of your own.
 
     A folder that has `train`, `val` and `test` in it is taken as that says; of any other, a fifth of the classes, drawn at
-    random and always the same, is for validation and another fifth for tests.
+    random and always the same while the classes are, is for validation and another fifth for tests.
 
     Args:
         folder: FOLDER/CLASS/IMAGE, or FOLDER/PART/CLASS/IMAGE.
@@ -83,10 +83,17 @@ def load_part(folder: str, subset: Subset, shape: tuple[int, int, int]) -> Image
         shape: (height, width, channels) that every image is brought to.
 
     Raises:
-        DataError: for folders that cannot be read, and fewer classes than three parts need.
+        DataError: for folders that cannot be read, a class in two parts, and fewer classes than three parts need.
     """
     if all((Path(folder) / part).is_dir() for part in PARTS):
+        _check_disjoint(Path(folder))
         return folder_of_yours(str(Path(folder) / subset), shape)
+    there = [part for part in PARTS if (Path(folder) / part).is_dir()]
+    if {"train", "test"} <= set(there):
+        missing = next(part for part in PARTS if part not in there)
+        raise DataError(
+            f"{folder}: {', '.join(there)} are there, but no {missing}; add it, or put all classes side by side."
+        )
     images = folder_of_yours(folder, shape)
     held_out = round(OWN * len(images.classes))
     if held_out < 1:
@@ -96,6 +103,18 @@ def load_part(folder: str, subset: Subset, shape: tuple[int, int, int]) -> Image
         )
     parts = images.split(len(images.classes) - 2 * held_out, held_out, held_out)
     return replace(parts[PARTS.index(subset)], name=f"{images.name} ({subset})")
+
+
+def _check_disjoint(folder: Path) -> None:
+    owner: dict[str, str] = {}
+    for part in PARTS:
+        for name in list_classes(folder / part):
+            if name in owner:
+                raise DataError(
+                    f"{folder}: the class {name!r} is in {owner[name]} and in {part}; what is tested on must not have been "
+                    "seen in training. Leave it in one of them, or rename one where they are different things."
+                )
+            owner[name] = part
 
 
 @cache

@@ -25,7 +25,7 @@ from sklearn.utils.validation import (
 from metaception.core.learner import Iterative, Learner
 from metaception.core.streams import stream_key
 from metaception.core.task import Examples
-from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.image_tasks import OF_IMAGES
 from metaception.estimators.saving import Portable, adapt, adapted_model
 from metaception.estimators.untrained import for_raw, perceptron, random_parameters, standardised
 from metaception.learners.supervised import Statistics
@@ -121,7 +121,7 @@ class FewShot(BaseEstimator):
                     "same features as in training."
                 )
             return X, y
-        pixels = run is not None and isinstance(run.algorithm.tasks, Episodes)
+        pixels = run is not None and isinstance(run.algorithm.tasks, OF_IMAGES)
         X, y = arrays(type(self).__name__, X, expected, pixels), np.asarray(y)
         check_consistent_length(X, y)
         if self.classification or y.ndim == 1:

@@ -52,7 +52,7 @@ class FewShotClassifier(ClassifierMixin, FewShot):
 
         Args:
             X: [n, features], or images [n, height, width, channels].
-            y: [n], labels of any type.
+            y: [n], labels: strings, whole numbers, booleans, or whatever else scikit-learn takes for classes.
 
         Raises:
             ValueError: for inputs that training did not have, fewer than two classes, or more than the run has outputs.

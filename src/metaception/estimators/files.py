@@ -12,7 +12,7 @@ from PIL import Image
 
 from metaception.data.folders import SUFFIXES, list_classes, list_images, read_image
 from metaception.data.places import DataError
-from metaception.domains.classification.episodes import Episodes
+from metaception.domains.classification.image_tasks import OF_IMAGES
 from metaception.runs.errors import UsageError
 from metaception.runs.run import TrainedRun
 
@@ -48,7 +48,7 @@ def format_of(run: TrainedRun) -> Format:
         UsageError: for a run that was not trained on images.
     """
     tasks = run.algorithm.tasks
-    if not isinstance(tasks, Episodes):
+    if not isinstance(tasks, OF_IMAGES):
         raise UsageError(
             f"{run.folder} was not trained on images but on {type(tasks).__name__}; give a run of an image preset "
             "(`metaception list`), or adapt this one in Python with metaception.FewShotRegressor."
@@ -165,8 +165,9 @@ def note_passed_over(folders: Sequence[Path]) -> None:
     other = [path.name for path in files if path.suffix.lower() not in SUFFIXES and not path.name.startswith(".")]
     if other:
         kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+        how_many = "1 file is" if len(other) == 1 else f"{len(other)} files are"
         warn(
-            f"{len(other)} files are passed over, being no images by their names ({other[0]}); read are {kinds}.",
+            f"{how_many} passed over, being no image by name ({other[0]}); read are {kinds}.",
             "note",
         )
 

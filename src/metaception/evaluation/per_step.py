@@ -61,13 +61,7 @@ def per_step_statistics(
 
     Antoniou, Edwards & Storkey 2019, "How to train your MAML", section 4, "Per-Step Batch Normalization Running Statistics".
     """
-    learner = algorithm.test_learner
-    if not isinstance(learner, Supervised):
-        raise ValueError(f"per_step_statistics: {type(learner).__name__} does not adapt a model by steps.")
-    if learner.statistics != "batch":
-        raise ValueError(
-            f"per_step_statistics: the learner has the policy {learner.statistics!r}; give one that was trained with 'batch'."
-        )
+    learner = check_per_step(algorithm)
     mapping = for_evaluation(algorithm.mapping, count, algorithm.meta_batch_size)
 
     def one(shared: Any, key: PRNGKeyArray) -> Moments:
@@ -94,3 +88,19 @@ def per_step_statistics(
     moments = measured(learner, algorithm.tasks if tasks is None else tasks, metas)
     tested = PerStep(learner=learner, steps=learner.steps)
     return dataclasses.replace(algorithm, learner=tested, at_test=itself), MetaAndMoments(metas, moments)
+
+
+def check_per_step(algorithm: MetaAlgorithm) -> Supervised:
+    """The algorithm's learner, if there can be statistics of each of its inner steps.
+
+    Raises:
+        ValueError: as `per_step_statistics` says.
+    """
+    learner = algorithm.test_learner
+    if not isinstance(learner, Supervised):
+        raise ValueError(f"per_step_statistics: {type(learner).__name__} does not adapt a model by steps.")
+    if learner.statistics != "batch":
+        raise ValueError(
+            f"per_step_statistics: the learner has the policy {learner.statistics!r}; give one that was trained with 'batch'."
+        )
+    return learner

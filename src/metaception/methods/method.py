@@ -19,6 +19,7 @@ from metaception.core.mapping import as_mapping
 from metaception.core.metagradient import MetaGradient
 from metaception.core.model import Model, as_model, count_parameters
 from metaception.core.task import Examples, Task, TaskDistribution, as_tasks
+from metaception.core.tracing import primitives
 from metaception.domains.regression.losses import mean_squared_error
 from metaception.learners.supervised import Loss, Statistics
 
@@ -152,7 +153,9 @@ class Method(ABC):
             learner = with_statistics(learner, self.statistics)
         if inner is not None:
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
-        mapping = as_mapping(self.mapping, parameters=count_parameters(model))
+        mapping = as_mapping(
+            self.mapping, parameters=count_parameters(model), convolutional=convolves(model, task.query.inputs)
+        )
         updates = self.outer(steps) if outer is None else outer
         # Not a method of this instance where it need not be: what is compiled for it serves other settings too.
         at_test = itself if type(self).test_learner is Method.test_learner else self.test_learner
@@ -179,6 +182,12 @@ def with_statistics(learner: Learner, statistics: Statistics) -> Learner:
             f"{type(learner).__name__} has no policy of batch statistics; leave statistics={statistics!r} out."
         )
     return dataclasses.replace(learner, statistics=statistics)  # type: ignore[call-arg]
+
+
+def convolves(model: Model, inputs: Any) -> bool:
+    """Whether a model has convolutions, of ours or of XLA's."""
+    traced = jax.make_jaxpr(lambda key, inputs: model.apply(model.init(key), inputs))(jax.random.key(0), inputs)
+    return any("conv_general" in name or "convolution" in name for name in primitives(traced.jaxpr))
 
 
 def _check_outputs(name: str, model: Model, tasks: TaskDistribution, task: Task) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
@@ -100,6 +101,14 @@ class Preset:
     validate_every: int | None = None
     test: MetaTest = field(default_factory=MetaTest)
 
+    @property
+    def title(self) -> str:
+        """What tables and pictures say that it is: the description, unless it is on images of your own."""
+        if getattr(self.tasks, "size", None) is None:
+            return self.description
+        images, ways = Path(self.tasks.images).name, self.tasks.ways  # type: ignore[attr-defined]
+        return f"{self.method.title} on {images}, {ways}-way"
+
     def build(self, *, data: bool = True) -> MetaAlgorithm:
         """The algorithm.
 
@@ -109,6 +118,11 @@ class Preset:
         Raises:
             ValueError: for settings that cannot work, and data that is not there.
         """
+        if getattr(self.tasks, "batches", 0) and not isinstance(self.method, MulticlassPretrain):
+            raise ValueError(
+                f"{self.method.name}: batches={self.tasks.batches} is for pretraining on all classes (multiclass_pretrain); in "  # type: ignore[attr-defined]
+                "a batch of all classes there is no support set to learn a task from. Leave it out."
+            )
         tasks = self.tasks.train_tasks() if data else self.tasks.shapes()
         task = jax.eval_shape(tasks.sample, jax.random.key(0))
         classes = getattr(self.tasks, "outputs", None)

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from metaception.core.algorithm import MetaAlgorithm, itself
-from metaception.core.learner import Meta
 from metaception.core.model import Model, count_parameters
 from metaception.domains.classification.networks import conv_net
 from metaception.domains.regression.networks import mlp
 from metaception.domains.regression.tasks import Sinusoids
 from metaception.evaluation.curves import Evaluation, evaluate, tune_rate
-from metaception.evaluation.per_step import per_step_statistics
+from metaception.evaluation.per_step import check_per_step, per_step_statistics
 from metaception.evaluation.published import IMAGES, SINUSOID, Published
 from metaception.methods.joint import Oracle
 from metaception.methods.method import with_statistics
@@ -79,6 +78,7 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
 
     A baseline that has no meta-learned step size first gets the one that validation tasks choose, for each number of shots.
     """
+    check_test(run.algorithm, preset)
     metas = run.metas(which)
     test = preset.test
     curves = []
@@ -89,7 +89,8 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
             algorithm, rate = tune_rate(algorithm, metas, tuning, steps=test.test_steps)
         tested = metas
         if test.test_statistics == "per_step":
-            algorithm, tested = _per_step(algorithm, metas, preset)
+            train_tasks = preset.tasks.train_tasks()
+            algorithm, tested = per_step_statistics(algorithm, metas, tasks=train_tasks, steps=test.test_steps)
         try:
             result = evaluate(
                 algorithm, tested, tasks, steps=test.test_steps, count=test.test_tasks, seed=test.test_seed
@@ -118,6 +119,22 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
     )
 
 
+def check_test(algorithm: MetaAlgorithm, preset: Preset) -> None:
+    """Refuse, before any training, a test that cannot be run: too few images a class, a policy that the learner has not.
+
+    Raises:
+        UsageError: naming what was asked for and what there is.
+    """
+    try:
+        for shots in preset.test.test_shots:
+            preset.test_distribution(shots)
+        if preset.test.test_statistics == "per_step":
+            check_per_step(algorithm)
+    except ValueError as error:
+        raise UsageError(f"the test of this run: {error}") from error
+    tested_algorithm(algorithm, preset.test)
+
+
 def tested_algorithm(algorithm: MetaAlgorithm, test: MetaTest) -> MetaAlgorithm:
     """The algorithm with the test's policy of batch statistics.
 
@@ -131,13 +148,6 @@ def tested_algorithm(algorithm: MetaAlgorithm, test: MetaTest) -> MetaAlgorithm:
     except ValueError as error:
         raise UsageError(str(error)) from error
     return dataclasses.replace(algorithm, learner=learner, at_test=itself)
-
-
-def _per_step(algorithm: MetaAlgorithm, metas: Meta, preset: Preset) -> tuple[MetaAlgorithm, Meta]:
-    try:
-        return per_step_statistics(algorithm, metas, tasks=preset.tasks.train_tasks(), steps=preset.test.test_steps)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def tested_on(preset: Preset) -> dict[str, Any]:

@@ -54,6 +54,24 @@ def test_parts_that_a_folder_has_are_taken(tmp_path):
         assert set(np.rint(np.asarray(support) * 255).ravel()) == {grey, grey + 1}
 
 
+def test_parts_that_share_a_class_or_lack_one_are_refused(tmp_path):
+    for part in ("train", "test"):
+        write(tmp_path / part, {f"{part}_a": 1, "both": 2})
+    tasks = mc.ImageTasks(str(tmp_path), size=SHAPE, ways=2)
+    with pytest.raises(DataError, match="train, test are there, but no val"):
+        tasks.train_tasks()
+    write(tmp_path / "val", {"val_a": 1, "val_b": 2})
+    with pytest.raises(DataError, match="the class 'both' is in train and in test"):
+        tasks.train_tasks()
+
+
+def test_a_run_on_a_folder_is_called_by_it(folder):
+    preset = PRESETS["anil-glyphs"]
+    assert preset.title == preset.description
+    own = dataclasses.replace(preset, tasks=mc.ImageTasks(str(folder), size=SHAPE, ways=2))
+    assert own.title == f"{preset.method.title} on mine, 2-way"
+
+
 def test_a_preset_trains_and_is_tested_on_a_folder(folder, tmp_path, monkeypatch):
     preset = PRESETS["maml-glyphs"]
     monkeypatch.chdir(folder.parent)

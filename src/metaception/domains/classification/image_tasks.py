@@ -16,6 +16,9 @@ from metaception.domains.classification.batches import Batches
 from metaception.domains.classification.episodes import QUARTERS, Episodes
 from metaception.domains.classification.losses import cross_entropy
 
+OF_IMAGES = (Episodes, Batches)
+"""The distributions whose inputs are images, with pixels from 0 to 1."""
+
 
 @dataclass(frozen=True)
 class ImageTasks(Family):
@@ -26,14 +29,17 @@ class ImageTasks(Family):
             folder of images for each class in it, or such folders in train, val and test.
         size: (height, width, channels) that images of your own are brought to, 1 channel for grey and 3 for RGB; the sets
             with a name have theirs.
-        split: which of a named set's splits; the first of `metaception.data.sets.SETS` unless given.
+        split: which of a named set's splits, the first unless given: script (glyphs), maml or vinyals (omniglot), ravi
+            (mini_imagenet), bertinetto (cifar_fs).
         ways: classes an episode.
         train_ways: the same in training, where it is to differ; the model then has as many outputs as the larger of the two.
         shots: support images a class.
         queries: query images a class, in training.
         validation_queries: the same in validation, so that the choice of the best meta-parameters rests on more of them.
-        rotations: every class turned by 90°, 180° and 270° is a class of its own, in training and in tests.
-        exclusive: labels are drawn anew for each episode; otherwise each training class keeps one.
+        rotations: every class turned by 90°, 180° and 270° is a class of its own, in training and in tests. Not so
+            (--no-rotations), images are as they come.
+        exclusive: labels are drawn anew for each episode. Not so (--no-exclusive), each training class keeps
+            one label for ever.
         batches: images of all training classes that an outer step of pretraining sees, each class with its own label; 0 for
             episodes in training. Validation and tests have episodes.
 
