@@ -107,7 +107,7 @@ def test_files_that_are_no_images_by_their_names_are_noted(glyph_run, folders, t
     (support / next(iter(CLASSES)) / ".hidden").write_bytes(b"")
     assert adapt(glyph_run, support, query, tmp_path / "result.csv") == 0
     said = capsys.readouterr().err
-    assert "note: 1 files are passed over, being no images by their names (photo.HEIC); read are png, jpg" in said
+    assert "note: 1 file is passed over, being no image by name (photo.HEIC); read are png, jpg" in said
 
 
 def test_ink_on_paper_is_inverted_if_asked_for_and_else_warned_of(glyph_run, folders, tmp_path, capsys):
