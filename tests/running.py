@@ -20,9 +20,9 @@ import sys, time
 import metaception as mc
 from metaception.runs.loop import Loop
 advance, pause = Loop.advance, float(sys.argv[5])
-def advance_slowly(*arguments):
-    time.sleep(pause)
-    return advance(*arguments)
+def advance_slowly(loop, snapshot, stop):
+    time.sleep(0 if stop % int(sys.argv[2]) else pause)
+    return advance(loop, snapshot, stop)
 Loop.advance = advance_slowly
 algorithm = mc.MAML(meta_batch_size=2).build(mc.mlp(1, 1, widths=(4,)), mc.Sinusoids(shots=3, queries=3))
 steps, log_every, seconds, folder = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
@@ -43,7 +43,7 @@ def training(
 ) -> subprocess.Popen:
     """Start, or go on with, a small training in a process of its own.
 
-    Not `quick`, it is compiled as a user's is. It waits `pause` seconds before it goes on to the next row of metrics, so
+    Not `quick`, it is compiled as a user's is. It waits `pause` seconds before each row of metrics, so
     that a test which kills it on the way finds it on the way, however fast the machine.
     """
     arguments = [str(steps), str(log_every), str(checkpoint_seconds), str(folder), str(pause)]

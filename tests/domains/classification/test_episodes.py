@@ -122,7 +122,8 @@ def test_a_key_is_an_episode_and_pixels_go_from_0_to_1():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"ways": 6}, "has 5 classes, rotations included, and an episode wants 6"),
+        ({"ways": 6}, "has 5 classes, and an episode wants 6"),
+        ({"ways": 21, "rotations": True}, "has 20 classes, rotations included, and an episode wants 21"),
         (
             {"ways": 2, "shots": 4, "queries": 2},
             "2 of 5 classes of named have fewer than the 4 [+] 2 images .*'class 0'",
