@@ -25,6 +25,21 @@ def test_the_papers_figures_stand_beside_ours_where_the_tasks_are_the_papers():
     assert len(inner_steps(_results(mc.Sinusoids.reptile())).axes[0].lines) == 1
 
 
+def test_without_inner_steps_there_is_a_point_for_each_number_of_shots():
+    curves = [{"shots": shots, "mean": [mean], "interval": [0.05]} for shots, mean in ((1, 0.6), (5, 0.9))]
+    results = Results(
+        "protonet-glyphs", "protonet", "accuracy", "batch", 9, 1, 1, [0], "best", {}, {"images": "mine"}, curves
+    )
+    axis = inner_steps(results).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["1 shot", "5 shots"]
+    low, high = axis.get_xlim()
+    points = [line.get_xydata()[0].tolist() for line in axis.lines if line.get_label() in ("1 shot", "5 shots")]
+    assert points == [[0, 0.6], [1, 0.9]]
+    assert (low, high) == (-1, 2)
+    (bars,), _ = (container[2] for container in axis.containers)  # the lines of an error bar
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [0.55, 0.65])
+
+
 def test_training_without_an_inner_loop_has_one_validation_curve():
     def labels(method):
         run = mc.train(method.build(mc.mlp(1, 1, widths=(4,)), mc.Sinusoids(shots=3)), steps=2, validation_tasks=2)

@@ -79,7 +79,7 @@ def adaptation(run: TrainedRun, preset: Preset) -> Figure:
         axis.set_xlabel("x")
     axes[0].set_ylabel("y")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(f"{preset.name}: adaptation to three test tasks, {shots} shots")
+    figure.suptitle(f"{preset.name}: adaptation to three test tasks, {_shots(shots)}")
     return figure
 
 
@@ -139,19 +139,35 @@ def _after(learner: Any, key: Any, meta: Meta, task: Task, steps: int) -> Array:
 
 
 def inner_steps(results: Results) -> Figure:
-    """The mean test loss over inner steps with its 95 % interval, a curve for each number of shots; crosses: the paper's."""
+    """The mean test loss over inner steps with its 95 % interval, a curve for each number of shots; crosses: the paper's.
+
+    A learner that adapts without steps has a point with an error bar for each number of shots.
+    """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
-    for curve in results.curves:
+    at_once = all(len(curve["mean"]) == 1 for curve in results.curves)
+    for place, curve in enumerate(results.curves):
         mean, interval = np.asarray(curve["mean"], float), np.nan_to_num(np.asarray(curve["interval"], float))
-        steps = np.arange(len(mean))
-        line = axis.plot(steps, mean, marker="o", markersize=3, label=f"{curve['shots']} shots")[0]
-        axis.fill_between(steps, mean - interval, mean + interval, color=line.get_color(), alpha=0.2, linewidth=0)
-        printed = {int(step): found.value for step in steps if (found := published(results, curve["shots"], int(step)))}
+        steps = np.arange(len(mean)) + (place if at_once else 0)
+        line = axis.plot(steps, mean, marker="o", markersize=3, label=_shots(curve["shots"]))[0]
+        if at_once:
+            axis.errorbar(steps, mean, interval, color=line.get_color(), capsize=4)
+        else:
+            axis.fill_between(steps, mean - interval, mean + interval, color=line.get_color(), alpha=0.2, linewidth=0)
+        printed = {
+            int(steps[step]): found.value
+            for step in range(len(mean))
+            if (found := published(results, curve["shots"], step))
+        }
         if printed:
-            label = f"{curve['shots']} shots, the paper"
+            label = f"{_shots(curve['shots'])}, the paper"
             axis.plot(list(printed), list(printed.values()), "x", color="black", zorder=3, label=label)
-    axis.set_xlabel("inner steps")
+    if at_once:
+        axis.set_xticks([])
+        axis.set_xlim(-1, len(results.curves))
+        axis.set_xlabel("after adaptation, which has no steps")
+    else:
+        axis.set_xlabel("inner steps")
     what = "accuracy" if results.measure == "accuracy" else "loss"
     axis.set_ylabel(f"mean test {what}, 95 % interval")
     axis.set_title(f"{results.name}{results.policy}")
@@ -160,6 +176,10 @@ def inner_steps(results: Results) -> Figure:
         axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axis.legend()
     return figure
+
+
+def _shots(count: int) -> str:
+    return f"{count} shot{'s' * (count != 1)}"
 
 
 def over_time(folders: dict[str, Path]) -> Figure:
