@@ -54,7 +54,7 @@ def run(command: Evaluate) -> int:
     test = dataclasses.replace(preset.test, **given)
     results = meta_test(loaded, dataclasses.replace(preset, test=test), "last" if command.last else "best")
     say = console()
-    say.print(ResultsTable([results], preset.title))
+    say.print(ResultsTable([results], preset.description))
     say.print(caption(results))
     if command.save:
         say.print(f"Saved: {save_results(command.run, results)}")

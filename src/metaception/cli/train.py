@@ -20,7 +20,7 @@ from metaception.core.algorithm import MetaAlgorithm
 from metaception.core.task import TaskDistribution
 from metaception.runs import processes
 from metaception.runs.errors import Stopped, UsageError
-from metaception.runs.preset import Preset, to_dict
+from metaception.runs.preset import Preset, called_by_its_images, to_dict
 from metaception.runs.presets import PRESETS
 from metaception.runs.testing import check_test, meta_test, save_results
 from metaception.runs.training import train
@@ -75,11 +75,11 @@ def run(arguments: list[str]) -> int:
         description=f"{PRESETS[name].description}.\n\n{(Train.__doc__ or '').splitlines()[0]}",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    return _train(command, flags)
+    return _train(command, name, flags)
 
 
-def _train(command: Train, flags: list[str]) -> int:
-    preset = command.preset
+def _train(command: Train, name: str, flags: list[str]) -> int:
+    preset = called_by_its_images(command.preset, PRESETS[name])
     if command.distributed:
         preset = dataclasses.replace(preset, method=dataclasses.replace(preset.method, mapping="sharded"))
         _join(command)
@@ -104,7 +104,7 @@ def _train(command: Train, flags: list[str]) -> int:
         checkpoint_seconds=command.checkpoint_seconds,
         progress=False if command.quiet else None,
         preset=to_dict(preset),
-        resume_command=_resume_command(preset.name, flags, out),
+        resume_command=_resume_command(name, flags, out),
     )
     if not processes.writes():
         return 0
@@ -121,7 +121,7 @@ def _train(command: Train, flags: list[str]) -> int:
         again = f"metaception evaluate {shlex.quote(str(out))} --save"
         message = f"SIGINT: trained and saved, but not tested. To test it:\n  {again}"
         raise Stopped(signal.SIGINT, trained.step, message) from error
-    say.print(ResultsTable([results], preset.title))
+    say.print(ResultsTable([results], preset.description))
     say.print(caption(results))
     say.print(f"Run folder: {out}; pictures: {', '.join(str(path.relative_to(out)) for path in pictures)}")
     return 0

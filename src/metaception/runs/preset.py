@@ -101,14 +101,6 @@ class Preset:
     validate_every: int | None = None
     test: MetaTest = field(default_factory=MetaTest)
 
-    @property
-    def title(self) -> str:
-        """What tables and pictures say that it is: the description, unless it is on images of your own."""
-        if getattr(self.tasks, "size", None) is None:
-            return self.description
-        images, ways = Path(self.tasks.images).name, self.tasks.ways  # type: ignore[attr-defined]
-        return f"{self.method.title} on {images}, {ways}-way"
-
     def build(self, *, data: bool = True) -> MetaAlgorithm:
         """The algorithm.
 
@@ -140,6 +132,20 @@ class Preset:
         if getattr(self.method, "memory", None) == "mixed":
             keys.append("kemaev2025mixflow")
         return tuple(dict.fromkeys([*keys, *self.tasks.citations()]))
+
+
+def called_by_its_images(preset: Preset, original: Preset) -> Preset:
+    """A preset that was given other images than `original` has, with a name and a description that say so."""
+    tasks = preset.tasks
+    if (
+        not isinstance(tasks, ImageTasks)
+        or not isinstance(original.tasks, ImageTasks)
+        or tasks.images == original.tasks.images
+    ):
+        return preset
+    images = Path(tasks.images).name
+    description = f"{preset.method.title} on {images}, {tasks.ways}-way"
+    return dataclasses.replace(preset, name=f"{preset.method.name}-{images}", description=description)
 
 
 METHODS: dict[str, type[Method]] = {

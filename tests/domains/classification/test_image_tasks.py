@@ -12,7 +12,7 @@ import metaception as mc
 from metaception.data.places import DataError
 from metaception.data.sets import load_part
 from metaception.runs import testing
-from metaception.runs.preset import from_dict, to_dict
+from metaception.runs.preset import called_by_its_images, from_dict, to_dict
 from metaception.runs.presets import PRESETS
 
 SHAPE = (8, 8, 1)
@@ -65,11 +65,16 @@ def test_parts_that_share_a_class_or_lack_one_are_refused(tmp_path):
         tasks.train_tasks()
 
 
-def test_a_run_on_a_folder_is_called_by_it(folder):
+def test_a_run_on_other_images_is_called_by_them(folder):
     preset = PRESETS["anil-glyphs"]
-    assert preset.title == preset.description
+    longer = dataclasses.replace(preset, steps=7)
+    assert called_by_its_images(longer, preset) is longer
     own = dataclasses.replace(preset, tasks=mc.ImageTasks(str(folder), size=SHAPE, ways=2))
-    assert own.title == f"{preset.method.title} on mine, 2-way"
+    called = called_by_its_images(own, preset)
+    assert (called.name, called.description) == ("anil-mine", f"{preset.method.title} on mine, 2-way")
+    assert (called.method, called.tasks) == (own.method, own.tasks)
+    other = dataclasses.replace(preset, tasks=dataclasses.replace(preset.tasks, images="omniglot"))
+    assert called_by_its_images(other, preset).name == "anil-omniglot"
 
 
 def test_a_preset_trains_and_is_tested_on_a_folder(folder, tmp_path, monkeypatch):
