@@ -75,11 +75,11 @@ def run(arguments: list[str]) -> int:
         description=f"{PRESETS[name].description}.\n\n{(Train.__doc__ or '').splitlines()[0]}",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
-    return _train(command, name, flags)
+    return _train(dataclasses.replace(command, preset=called_by_its_images(command.preset, PRESETS[name])), arguments)
 
 
-def _train(command: Train, name: str, flags: list[str]) -> int:
-    preset = called_by_its_images(command.preset, PRESETS[name])
+def _train(command: Train, arguments: list[str]) -> int:
+    preset = command.preset
     if command.distributed:
         preset = dataclasses.replace(preset, method=dataclasses.replace(preset.method, mapping="sharded"))
         _join(command)
@@ -104,7 +104,7 @@ def _train(command: Train, name: str, flags: list[str]) -> int:
         checkpoint_seconds=command.checkpoint_seconds,
         progress=False if command.quiet else None,
         preset=to_dict(preset),
-        resume_command=_resume_command(name, flags, out),
+        resume_command=_resume_command(arguments, out),
     )
     if not processes.writes():
         return 0
@@ -166,10 +166,10 @@ def _join(command: Train) -> None:
         ) from error
 
 
-def _resume_command(name: str, flags: list[str], out: Path) -> str:
-    extra = [] if any(flag.split("=")[0] == "--out" for flag in flags) else ["--out", str(out)]
-    kept = [flag for flag in flags if flag != "--resume"]
-    return shlex.join(["metaception", "train", name, *kept, *extra, "--resume"])
+def _resume_command(arguments: list[str], out: Path) -> str:
+    extra = [] if any(flag.split("=")[0] == "--out" for flag in arguments) else ["--out", str(out)]
+    kept = [flag for flag in arguments if flag != "--resume"]
+    return shlex.join(["metaception", "train", *kept, *extra, "--resume"])
 
 
 def _help() -> None:
