@@ -171,10 +171,10 @@ def as_mapping(name: str | Mapping, *, parameters: int = 0, convolutional: bool 
         name: `auto`, `sequential`, `vectorised`, `chunked:SIZE`, or `sharded` (each device then maps its share as
             `auto` would); a `Mapping` is returned as it is.
         parameters: how many meta-parameters the model has, for `auto`.
-        convolutional: whether the model has convolutions, for `auto`.
+        convolutional: whether the model has convolutions that tasks adapt, for `auto`.
 
-    `auto` is vectorised on an accelerator; on a CPU it is sequential for convolutions and for models of more than
-    20,000 parameters, whose per-task copies leave the cache, and vectorised for smaller ones.
+    `auto` is vectorised on an accelerator; on a CPU it is sequential for convolutions that tasks adapt, and for models of
+    more than 20,000 parameters, whose per-task copies leave the cache, and vectorised for others.
 
     Raises:
         ValueError: for any other name.

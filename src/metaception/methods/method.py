@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from metaception.core.algorithm import MetaAlgorithm, itself
-from metaception.core.learner import Learner
+from metaception.core.learner import GradientBased, Learner
 from metaception.core.mapping import as_mapping
 from metaception.core.metagradient import MetaGradient
 from metaception.core.model import Model, as_model, count_parameters
@@ -153,9 +153,9 @@ class Method(ABC):
             learner = with_statistics(learner, self.statistics)
         if inner is not None:
             learner = dataclasses.replace(learner, optimizer=inner)  # type: ignore[call-arg]
-        mapping = as_mapping(
-            self.mapping, parameters=count_parameters(model), convolutional=convolves(model, task.query.inputs)
-        )
+        # Kernels that no task adapts are shared by all, and convolve the images of all tasks at once.
+        convolutional = isinstance(learner, GradientBased) and convolves(model, task.query.inputs)
+        mapping = as_mapping(self.mapping, parameters=count_parameters(model), convolutional=convolutional)
         updates = self.outer(steps) if outer is None else outer
         # Not a method of this instance where it need not be: what is compiled for it serves other settings too.
         at_test = itself if type(self).test_learner is Method.test_learner else self.test_learner
