@@ -31,7 +31,11 @@ DESIGN = ImageWorkload()
 PAPER = ImageWorkload(tasks=32, queries=1)
 MINI = ImageWorkload("mini_imagenet", tasks=4, queries=15, inner_steps=5)
 WAYS = (OURS, *(f"{OURS} {way}" for way in ("rematerialise", "mixed", "bfloat16", "first_order", "anil", "imaml")))
-PARTS = ("beside", "ways")
+SHARES = (OURS, *(f"{OURS} {less}" for less in ("drawing", "forward", "first_order", "unnormalised")))
+"""The whole outer step, and what has a part of its work."""
+LEARNING = tuple(f"{OURS} {method}learning" for method in ("", "anil "))
+PARTS = ("beside", "ways", "shares", "learning")
+INEXACT = ("drawing", "forward", "first_order", "anil", "imaml", "learning")
 PRODUCT = 1024
 """Rows and columns of the matrix product that the machine's rate is measured by."""
 
@@ -49,22 +53,36 @@ def plan(parts: Sequence[str]) -> list[tuple[Sequence[str], ImageWorkload, int]]
     few = [name for name in peers() if "func" not in name]
     beside = [(peers(), size, threads) for size in (DESIGN, PAPER) for threads in both]
     beside += [(few, MINI, threads) for threads in both]
-    growth = [(WAYS, replace(DESIGN, inner_steps=steps), 1) for steps in (1, 5, 10)]
-    return (beside if "beside" in parts else []) + (growth if "ways" in parts else [])
+    growth = [replace(DESIGN, inner_steps=steps) for steps in (1, 5, 10)]
+    groups = {
+        "beside": beside,
+        "ways": [(WAYS, size, 1) for size in growth],
+        "shares": [(SHARES, size, 1) for size in (DESIGN, MINI)],
+        "learning": [(LEARNING, size, 1) for size in (*growth, replace(MINI, inner_steps=10))],
+    }
+    return [one for part in parts for one in groups[part]]
 
 
 def side_by_side(result: Result) -> Table:
-    """One size: every implementation, how many times longer than ours it takes, and its rate of arithmetic."""
-    first = result.figures[OURS]
+    """One size: every implementation, how many times longer than the first it takes, and its rate of arithmetic."""
+    first = next(iter(result.figures.values()))
     work: ImageWorkload = result.workload
     rows = []
     for name, figures in result.figures.items():
         program = "" if figures.program_mib is None else number(figures.program_mib)
-        exact = not any(word in name for word in ("first_order", "anil", "imaml"))
+        exact = not any(word in name for word in INEXACT)
         rate = number(work.products() / figures.seconds / 1e9) if exact else ""
         times = (number(1e3 * figures.seconds), f"× {number(figures.ratio(first))}", rate)
         rows.append([name, *times, number(figures.peak_mib), program, number(figures.compile_s)])
-    header = ["implementation", "ms a step", "beside ours", "GFLOP/s", "peak MiB", "XLA's buffers MiB", "first step s"]
+    header = [
+        "implementation",
+        "ms a step",
+        "beside the first",
+        "GFLOP/s",
+        "peak MiB",
+        "XLA's buffers MiB",
+        "first step s",
+    ]
     return Table(f"{work}, {threads_text(result.threads)}", header, rows)
 
 
@@ -93,7 +111,8 @@ def main() -> None:
         nargs="+",
         choices=PARTS,
         default=PARTS,
-        help="beside: PyTorch's; ways: our own beside each other. The page then has these alone",
+        help="beside: PyTorch's; ways: our own beside each other; shares: where the time of a step goes; learning: new "
+        "tasks, without an outer step. The page then has these alone",
     )
     arguments = parser.parse_args()
     quick = arguments.quick
@@ -101,11 +120,14 @@ def main() -> None:
     effort = Effort(rounds=1, seconds=0.01) if quick else Effort(seconds=1.0)
     tiny = ImageWorkload(tasks=1, queries=1)
     results = []
-    for names, workload, threads in [((OURS,), tiny, 1)] if quick else plan(arguments.parts):
+    few = [((*SHARES, *LEARNING), tiny, 1)]
+    for names, workload, threads in few if quick else plan(arguments.parts):
         results.append(Result(workload, threads, measure(names, workload, threads, effort)))
         side_by_side(results[-1]).show(console)
     if peers() == (OURS,):
-        console.print("The peers were left out: install them with pip install -e '.[peers]'. Nothing was written.")
+        console.print(
+            "The peers were left out: install them with pip install -e '.[peers]'. Nothing was written.", markup=False
+        )
     elif not quick:
         write_csv(HERE / "images.csv", results, COMMAND)
         rate = f"A product of two {PRODUCT} × {PRODUCT} matrices in JAX: {product_rate():.0f} GFLOP/s with all cores."

@@ -1,6 +1,6 @@
 """Few-shot images: every method on one set of images, by each policy of batch statistics, beside what the papers print.
 
-python experiments/images.py glyphs                   # every method, 3 seeds, the presets' outer steps
+python experiments/images.py glyphs                   # every method, 3 seeds, 4 minutes of training; an hour and a half
 python experiments/images.py omniglot                 # every method for 15 minutes of training on the cores it has
 python experiments/images.py omniglot --steps 20000 --only maml
 python experiments/images.py omniglot_5w5s            # MAML for 20,000 outer steps of 5-way 5-shot; hours
@@ -53,7 +53,7 @@ class Plan:
     Attributes:
         preset: the preset's name, with {} for the method.
         methods: the methods, in the order of the table.
-        minutes: of training for each; None for a number of outer steps.
+        minutes: of training for each, all seeds together; None for a number of outer steps.
         steps: outer steps of each; None for the preset's.
         seeds: independent trainings of each.
         test_tasks: that the accuracies are means over.
@@ -83,7 +83,9 @@ _ALL = (
     "mann",
 )
 PLANS = {
-    "glyphs": Plan("{}-glyphs", (*_ALL, "multiclass", "random", "nearest"), seeds=3),
+    "glyphs": Plan(
+        "{}-glyphs", (*_ALL, "multiclass", "random", "nearest", "nearest-random"), minutes=4, seeds=3, test_tasks=600
+    ),
     "omniglot": Plan("{}-omniglot-5w1s", ("maml", "fomaml", "reptile", "anil", "nil", "protonet"), minutes=15),
     "omniglot_5w5s": Plan("{}-omniglot-5w5s", ("maml",), steps=20_000),
     "mini_imagenet": Plan("{}-mini-imagenet-5w1s", ("anil", "fomaml"), minutes=60, test_tasks=600),
@@ -92,9 +94,9 @@ TRAINED_AS = {"nil": "anil"}
 """Whose run a method is tested on that differs from it at meta-test alone."""
 
 
-def steps_in(algorithm: MetaAlgorithm, validation: mc.TaskDistribution, minutes: float) -> int:
-    """How many outer steps fit into so many minutes, from a minute's trial after compilation."""
-    loop = Loop(algorithm, [0], validation=validation, validation_tasks=2, patience=100)
+def steps_in(algorithm: MetaAlgorithm, seeds: list[int], validation: mc.TaskDistribution, minutes: float) -> int:
+    """How many outer steps of all seeds fit into so many minutes, from a minute's trial after compilation."""
+    loop = Loop(algorithm, seeds, validation=validation, validation_tasks=2, patience=100)
     snapshot = loop.advance(loop.start(), 2)
     started, before = time.monotonic(), snapshot.step
     while time.monotonic() - started < min(60.0, 6.0 * minutes):
@@ -105,16 +107,16 @@ def steps_in(algorithm: MetaAlgorithm, validation: mc.TaskDistribution, minutes:
 
 def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.TrainedRun, Preset]:
     """The run in a folder, made or gone on with, and its preset."""
-    validation = preset.tasks.validation_tasks()
+    validation, seeds = preset.tasks.validation_tasks(), list(range(preset.seed, preset.seed + preset.seeds))
     if (out / "config.json").exists():
         done = mc.load_run(out)
         preset = done.preset or preset
         # A pace that fell during the run does not give it more time than the others have.
-        timeout = minutes is not None and max(clock(out).values()) >= 60 * minutes
+        timeout = minutes is not None and max(clock(out).values(), default=0.0) >= 60 * minutes
         if done.step >= preset.steps or timeout:
             return done, preset
-    elif minutes is not None:
-        preset = dataclasses.replace(preset, steps=steps_in(preset.build(), validation, minutes))
+    elif minutes is not None and preset.steps:
+        preset = dataclasses.replace(preset, steps=steps_in(preset.build(), seeds, validation, minutes))
     every = max(1, preset.steps // 50)
     if (out / "config.json").exists():
         every = json.loads((out / "config.json").read_text())["run"]["log_every"]
@@ -136,8 +138,9 @@ def trained(preset: Preset, minutes: float | None, out: Path) -> tuple[mc.Traine
     return run, preset
 
 
-def figures(run: mc.TrainedRun, preset: Preset, shots: int, wall_s: float, tasks: int) -> Iterator[Row]:
-    """The rows of one method at one number of shots: its accuracy after the last inner step, by each policy."""
+def figures(name: str, run: mc.TrainedRun, preset: Preset, *, shots: int, wall_s: float, tasks: int) -> Iterator[Row]:
+    """The rows of one method, by its name in the plan, at one number of shots: its accuracy after the last inner step, by
+    each policy."""
     family: Any = preset.tasks
     method, test, steps = preset.method, preset.test_distribution(shots), preset.test.test_steps
     algorithm = preset.build(data=False)
@@ -159,7 +162,7 @@ def figures(run: mc.TrainedRun, preset: Preset, shots: int, wall_s: float, tasks
         paper = IMAGES.get((family.images, method.name, family.ways, shots, policy))
         yield Row(
             experiment=family.images,
-            method=method.name,
+            method=name,
             setting=f"{family.ways}-way {shots}-shot, {said}, {preset.test.test_queries} queries, {run.step} steps",
             metric="accuracy",
             mean=100 * float(result.mean[-1]),
@@ -196,8 +199,7 @@ def page(rows: list[dict[str, str]]) -> str:
 
 def save(folder: Path, images: str, rows: list[Row], command: str) -> None:
     """Keep a method's rows as soon as they are there, and renew the table of the page."""
-    order = [PRESETS[PLANS[images].preset.format(name)].method.name for name in PLANS[images].methods]
-    kept = add_csv(folder, images, rows, order=order, command=command)
+    kept = add_csv(folder, images, rows, order=PLANS[images].methods, command=command)
     text = folder / f"{images}.md"
     if text.exists():
         before, _, rest = text.read_text().partition("<!-- table -->\n")
@@ -251,10 +253,11 @@ def main() -> None:
         length = f"{minutes:g}min" if minutes is not None else f"{preset.steps}steps"
         out = runs / f"{name}-{length}"
         run, preset = trained(preset, minutes, out)
-        seconds = max(clock(out).values())
+        seconds = max(clock(out).values(), default=0.0)
         for shots in preset.test.test_shots:
             tested = dataclasses.replace(preset, method=own.method)
-            for row in figures(run, tested, shots, seconds, 4 if arguments.quick else plan.test_tasks):
+            tasks = 4 if arguments.quick else plan.test_tasks
+            for row in figures(method, run, tested, shots=shots, wall_s=seconds, tasks=tasks):
                 save(folder, row.experiment, [row], command)
         print(f"{method}: {folder / row.experiment}.csv", flush=True)
     drawn = {path.name.rpartition("-")[0]: path for path in sorted(runs.glob(f"*-{length}")) if clock(path)}
