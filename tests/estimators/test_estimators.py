@@ -1,5 +1,6 @@
 """The estimators' own contract: what scikit-learn's checks cannot feed them, images above all."""
 
+import dataclasses
 import pickle
 
 import jax
@@ -11,9 +12,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 import metaception as mc
+from metaception.core.streams import stream_key
 from metaception.estimators.files import format_of
 from metaception.estimators.untrained import for_raw, standardised
 from metaception.runs.loop import Best, Snapshot
+from metaception.runs.networks import Convolutional
+from metaception.runs.preset import to_dict
+from metaception.runs.presets import PRESETS
+from metaception.runs.testing import Results, save_results
 
 RNG = np.random.default_rng(0)
 
@@ -243,3 +249,29 @@ def test_a_pickle_predicts_the_same_and_says_what_it_lacks(run):
         again.fit(X, Y)
     again.set_params(run=run).fit(X, Y)
     assert fitted.run is run
+
+
+def test_what_validation_tasks_chose_at_the_test_is_taken(tmp_path):
+    preset = dataclasses.replace(
+        PRESETS["multiclass-glyphs"], network=Convolutional(filters=2, blocks=1, readout="flatten"), steps=0
+    )
+    run = dataclasses.replace(untrained(preset.build(data=False)), config={"preset": to_dict(preset)}, folder=tmp_path)
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 256, (6, 28, 28, 1), np.uint8), np.repeat(np.arange(3), 2)
+    before = mc.FewShotClassifier(run).fit(images, labels)
+    curves = [
+        {"shots": shots, "rate": rate, "mean": [0.5], "median": [0.5], "interval": [0.1]}
+        for shots, rate in ((1, 0.7), (3, 0.2))
+    ]
+    test = {**dataclasses.asdict(preset.test), "test_steps": 4}
+    save_results(tmp_path, Results("", "", "accuracy", "", 1, 0, 0, [0], "best", test, {}, curves))
+    fitted = mc.FewShotClassifier(run).fit(images[:3], [0, 1, 2])
+    learner = dataclasses.replace(run.algorithm.test_learner, rate=jnp.array(0.7), steps=4, statistics="support")
+    adapted = learner.adapt(
+        stream_key(0, "test"), run.meta(), mc.Examples(jnp.asarray(images[:3] / np.float32(255)), jnp.arange(3))
+    )
+    expected = jax.nn.softmax(learner.predict(adapted, jnp.asarray(images / np.float32(255))))[:, :3]
+    np.testing.assert_allclose(fitted.predict_proba(images), expected, rtol=1e-4)
+    # Two examples a class are as near to one as to three, and the first is taken; before the test nothing was chosen.
+    assert mc.FewShotClassifier(run).fit(images, labels).model_.facts["steps"] == 4
+    assert before.model_.facts["steps"] == 10

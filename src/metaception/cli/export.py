@@ -16,6 +16,7 @@ from metaception.domains.classification.image_tasks import OF_IMAGES
 from metaception.learners.supervised import Statistics
 from metaception.runs.errors import UsageError
 from metaception.runs.run import Which
+from metaception.runs.testing import tuned_learner
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run(command: Export) -> int:
         classifier.save(command.out)
         what = f"adapted to {len(labels)} images of {len(classes)} classes"
     else:
-        learner = with_policy(loaded.algorithm.test_learner, command.statistics)
+        learner = with_policy(tuned_learner(loaded, preset.test.test_shots[0]), command.statistics)
         steps = command.steps
         if isinstance(learner, Iterative):
             steps = learner.steps if steps is None else steps

@@ -32,6 +32,7 @@ from metaception.learners.supervised import Statistics
 from metaception.methods.method import with_statistics
 from metaception.runs.errors import RunError, UsageError
 from metaception.runs.run import TrainedRun, Which, load_run
+from metaception.runs.testing import tuned_learner
 
 Estimator = TypeVar("Estimator", bound="FewShot")
 CHUNK = 32
@@ -147,10 +148,9 @@ class FewShot(BaseEstimator):
                 data, undo["targets"] = data._replace(targets=scaled), tuple(moments)
             adapted = for_raw(_adapt(learner, key, meta, data, self._steps(learner)), **undo)
         else:
-            learner, meta = (
-                with_policy(run.algorithm.test_learner, self.statistics),
-                run.meta(self.which, self.index),
-            )
+            shots = round(len(X) / len(np.unique(targets))) if self.classification else len(X)
+            learner = with_policy(tuned_learner(run, shots), self.statistics)
+            meta = run.meta(self.which, self.index)
             adapted = _adapt(learner, key, meta, Examples(X, targets), self._steps(learner))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(adapted)):
             raise RunError(

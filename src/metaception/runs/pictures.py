@@ -20,12 +20,12 @@ from metaception.core.learner import Iterative, Meta, advance
 from metaception.core.streams import stream_key
 from metaception.core.task import Task
 from metaception.domains.classification.image_tasks import ImageTasks
-from metaception.evaluation.curves import tune_rate
+from metaception.methods.method import with_statistics
 from metaception.runs.files import disk_errors
 from metaception.runs.metrics import clock, read_rows
 from metaception.runs.preset import Preset
 from metaception.runs.run import TrainedRun
-from metaception.runs.testing import Results, published
+from metaception.runs.testing import Results, policy_text, published, statistics_of, tuned_learner
 
 _STEPS = (0, 1, 10)
 _COLOURS = {0: "#9aa5b1", 1: "#e69f00", 10: "#0072b2"}
@@ -61,9 +61,7 @@ def adaptation(run: TrainedRun, preset: Preset) -> Figure:
     tasks = preset.test_distribution(shots)
     changes: dict[str, Any] = {"noise": 0.0}
     clean = dataclasses.replace(tasks, **changes)
-    algorithm = run.algorithm
-    if preset.method.tunes_rate:
-        algorithm, _ = tune_rate(algorithm, run.metas(), tasks, steps=preset.test.test_steps)
+    learner = tuned_learner(run, shots)
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     for axis, key in zip(axes, jax.random.split(stream_key(preset.test.test_seed, "test"), 3), strict=True):
@@ -71,7 +69,7 @@ def adaptation(run: TrainedRun, preset: Preset) -> Figure:
         task, truth = tasks.sample(key), clean.sample(key).query
         x = np.asarray(truth.inputs)[:, 0]
         axis.plot(x, np.asarray(truth.targets)[:, 0], color="black", linestyle="--", linewidth=1.2, label="true curve")
-        for step, y in _predictions(algorithm.test_learner, run.meta(), task).items():
+        for step, y in _predictions(learner, run.meta(), task).items():
             label = "before adaptation" if step == 0 else f"after {step} step{'s' * (step > 1)}"
             axis.plot(x, np.asarray(y)[:, 0], color=_COLOURS[step], linewidth=1.8, label=label)
         support = task.support
@@ -89,7 +87,12 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
     shots, queries = preset.test.test_shots[-1], max(preset.test.test_queries, 3)
     tasks = preset.tasks.test_tasks(shots, queries)
     task = tasks.sample(stream_key(preset.test.test_seed, "test"))
-    logits = _after(run.algorithm.test_learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
+    learner, policy = tuned_learner(run, shots), statistics_of(preset)
+    # What training tasks had after each step is not at hand for one episode; the picture says what it took instead.
+    policy = preset.method.statistics if policy == "per_step" else policy
+    if policy and hasattr(learner, "statistics"):
+        learner = with_statistics(learner, policy)  # type: ignore[arg-type]
+    logits = _after(learner, stream_key(0, "test"), run.meta(), task, preset.test.test_steps)
     chances = np.asarray(jax.nn.softmax(logits))
     ways = preset.tasks.ways  # a model may have more outputs
     shown_shots, shown_queries = min(shots, 5), min(queries, 8)
@@ -115,8 +118,9 @@ def episode(run: TrainedRun, preset: Preset) -> Figure:
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
     shown = f"{shown_shots} support image{'s' * (shown_shots > 1)} a class, then queries"
-    after = f"after {preset.test.test_steps} inner steps" if isinstance(run.algorithm.test_learner, Iterative) else ""
-    figure.suptitle(f"{preset.name}\n{shown}\nand what they are taken for {after}\n(orange: wrongly)", fontsize=9)
+    after = f"after {preset.test.test_steps} inner steps" if isinstance(learner, Iterative) else ""
+    heading = f"{preset.name}{policy_text(policy)}\n{shown}\nand what they are taken for {after}\n(orange: wrongly)"
+    figure.suptitle(heading, fontsize=9)
     return figure
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from metaception.core.algorithm import MetaAlgorithm, itself
+from metaception.core.learner import Learner
 from metaception.core.model import Model, count_parameters
 from metaception.domains.classification.networks import conv_net
 from metaception.domains.regression.networks import mlp
@@ -69,8 +71,7 @@ class Results:
     @property
     def policy(self) -> str:
         """What the caption of a table or a picture adds about batch statistics; nothing where the network has none."""
-        said = {"": "", "batch": " (transductive)"}
-        return said.get(self.statistics, f" (batch statistics: {self.statistics})")
+        return policy_text(self.statistics)
 
 
 def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results:
@@ -107,7 +108,7 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
         preset.name,
         preset.method.name,
         preset.tasks.measure,
-        _statistics(preset),
+        statistics_of(preset),
         count_parameters(model),
         run.step,
         preset.steps,
@@ -117,6 +118,23 @@ def meta_test(run: TrainedRun, preset: Preset, which: Which = "best") -> Results
         {"family": type(preset.tasks).__name__, **tested_on(preset)},
         curves,
     )
+
+
+def tuned_learner(run: TrainedRun, shots: int) -> Learner:
+    """What learns new tasks: the run's, at the step size and number of steps of the run's own test where those were chosen on
+    validation tasks.
+
+    Args:
+        run: the run; without a folder, or before its test, nothing has been chosen.
+        shots: examples (a class); the choice that was made for the nearest number of them is taken.
+    """
+    learner = run.algorithm.test_learner
+    preset, results = run.preset, None if run.folder is None else load_results(run.folder)
+    if preset is None or results is None or not preset.method.tunes_rate:
+        return learner
+    rate = min(results.curves, key=lambda curve: abs(curve["shots"] - shots))["rate"]
+    chosen: dict[str, Any] = {"rate": jnp.asarray(rate), "steps": results.test["test_steps"]}
+    return dataclasses.replace(learner, **chosen)
 
 
 def check_test(algorithm: MetaAlgorithm, preset: Preset) -> None:
@@ -159,10 +177,17 @@ def tested_on(preset: Preset) -> dict[str, Any]:
     return {**settings, "grid": True} if "grid" in settings else settings
 
 
-def _statistics(preset: Preset) -> str:
+def statistics_of(preset: Preset) -> str:
+    """The policy of batch statistics that the test has; empty where the network has none."""
     if getattr(preset.network, "normalisation", "none") != "batch":
         return ""
     return preset.test.test_statistics or preset.method.statistics
+
+
+def policy_text(policy: str) -> str:
+    """What a caption adds about a policy of batch statistics."""
+    said = {"": "", "batch": " (transductive)"}
+    return said.get(policy, f" (batch statistics: {policy})")
 
 
 def _figures(result: Evaluation) -> dict[str, Any]:
