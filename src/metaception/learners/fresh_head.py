@@ -46,7 +46,9 @@ class FreshHead(Supervised):
         # So low a bias gets no probability, and hence no gradient either.
         fresh = {
             "bias": jnp.where(seen, 0.0, NEVER).astype(head["bias"].dtype),
-            "weight": jnp.zeros_like(head["weight"]),
+            # Zeros that the compiler knows of become a broadcast number, and jaxlib 0.10.2 computes the softmax of a product
+            # with one wrongly on a CPU, where it fuses both. Behind a barrier it does not know them.
+            "weight": jax.lax.optimization_barrier(jnp.zeros_like(head["weight"])),
         }
         return self.start(key, [*body, fresh] if self.adapts == "all" else [fresh], data)
 
