@@ -85,10 +85,11 @@ def download(
             error = _fetch_in_turns(url, file, size, progress, timeout, attempts=attempts, pause=pause)
             if error is not None:
                 done = os.fstat(file.fileno()).st_size
-                raise DataError(
-                    f"could not download {url} to {target}: {error}.{there} {done:,} bytes are kept in {part.name}; run it "
-                    f"again to go on from there, {by_hand}."
-                ) from error
+                again = f"{done:,} bytes are kept in {part.name}; run it again to go on from there"
+                if not done:
+                    part.unlink()
+                    again = "Run it again"
+                raise DataError(f"could not download {url} to {target}: {error}.{there} {again}, {by_hand}.") from error
         found = _hash(part, kind)
         if found != expected.lower():
             done = os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""The presets for Omniglot and mini-ImageNet, at the papers' settings."""
+"""The presets for Omniglot, mini-ImageNet and CIFAR-FS, at the papers' settings."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ def _reptile(ways: int, shots: int) -> Preset:
     return _omniglot("reptile", "Reptile", method, ways, shots, tasks=tasks, test=test, network=network, steps=steps)
 
 
-def _mini_imagenet(name: str, description: str, method: Method, shots: int, **changes: Any) -> Preset:
+def _mini_imagenet(
+    name: str, description: str, method: Method, shots: int, images: str = "mini_imagenet", **changes: Any
+) -> Preset:
     """On the network of Finn et al. 2017: 4 × 32 filters with max-pooling, 15 queries a class in training."""
     preset = Preset(
-        f"{name}-mini-imagenet-5w{shots}s",
-        f"{description} on mini-ImageNet, 5-way {shots}-shot",
+        f"{name}-{images.replace('_', '-')}-5w{shots}s",
+        f"{description} on {_TITLES[images]}, 5-way {shots}-shot",
         method,
-        ImageTasks("mini_imagenet", shots=shots, queries=15, validation_queries=15),
+        ImageTasks(images, shots=shots, queries=15, validation_queries=15),
         Convolutional(filters=32, downsampling="max_pool", readout="flatten"),
         steps=60_000,
         test=MetaTest(test_shots=(shots,), test_steps=10, test_queries=15),
@@ -70,6 +72,7 @@ def _mini_imagenet(name: str, description: str, method: Method, shots: int, **ch
     return dataclasses.replace(preset, **changes)
 
 
+_TITLES = {"mini_imagenet": "mini-ImageNet", "cifar_fs": "CIFAR-FS"}
 _KINDS: tuple[tuple[str, str, type], ...] = (
     ("maml", "MAML", MAML),
     ("fomaml", "First-order MAML", FOMAML),
@@ -143,10 +146,17 @@ IMAGE_PRESETS = (
         )
         for shots in (1, 5)
     ),
+    # CIFAR-FS at the settings of mini-ImageNet, and with its network: its images are smaller, so the last layer sees fewer
+    # features.
     *(
         _mini_imagenet(
-            name, title, kind(inner_rate=0.01, inner_steps=5, meta_batch_size=4 if s == 1 else 2, outer_clip=10.0), s
+            name,
+            title,
+            kind(inner_rate=0.01, inner_steps=5, meta_batch_size=4 if s == 1 else 2, outer_clip=10.0),
+            s,
+            images=images,
         )
+        for images in _TITLES
         for name, title, kind in _KINDS
         for s in (1, 5)
     ),

@@ -198,21 +198,22 @@ def over_time(folders: dict[str, Path]) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
     column = "validation_accuracy" if accurate else "validation_after"
-    for name, folder in folders.items():
+    for place, (name, folder) in enumerate(folders.items()):
         times = clock(folder)
+        style = ("-", "--", ":")[place // 10 % 3]  # there are ten colours
         points = [
             (times[row["step"]] / 60, np.mean(row[column]))
             for row in rows[name]
             if column in row and None not in row[column] and row["step"] in times
         ]
         if points:
-            axis.plot(*np.array(points).T, marker=".", linewidth=1.2, label=name)
+            axis.plot(*np.array(points).T, marker=".", linestyle=style, linewidth=1.2, label=name)
     axis.set_xlabel("minutes of training")
     axis.set_ylabel(f"validation {'accuracy' if accurate else 'loss'} after adaptation")
     if accurate:
         axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(fontsize="small", ncols=1 + len(folders) // 7)
     return figure
 
 

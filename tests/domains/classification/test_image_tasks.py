@@ -140,3 +140,17 @@ def test_folders_that_are_missing_or_too_small_are_refused(tmp_path):
     small = write(tmp_path / "small", {name: 1 for name in "abcde"})
     with pytest.raises(ValueError, match=r"small \(val\) has 1 classes.*take fewer"):
         mc.ImageTasks(str(small), size=SHAPE, ways=3).validation_tasks()
+
+
+def test_shots_that_differ_in_training_are_two_numbers():
+    preset = PRESETS["maml-glyphs"]
+    preset = dataclasses.replace(preset, tasks=dataclasses.replace(preset.tasks, shots=(1, 3)))
+    tasks = from_dict(json.loads(json.dumps(to_dict(preset)))).tasks
+    assert tasks == preset.tasks
+    task = tasks.train_tasks().sample(jax.random.key(0))
+    rows = [int((task.support.targets == label).sum()) for label in range(5)]
+    assert set(rows) <= {1, 2, 3}
+    assert len(set(rows)) > 1
+    # What a run is loaded with has the same room; tests have a number of shots of their own.
+    assert jax.eval_shape(tasks.shapes().sample, jax.random.key(0)).support.inputs.shape == task.support.inputs.shape
+    assert tasks.test_tasks(2, 1).sample(jax.random.key(0)).support.targets.shape == (10,)

@@ -13,7 +13,7 @@ from metaception.core.task import TaskDistribution
 from metaception.data.images import ImageSet
 from metaception.data.sets import SETS, Subset, load_images, load_part
 from metaception.domains.classification.batches import Batches
-from metaception.domains.classification.episodes import QUARTERS, Episodes
+from metaception.domains.classification.episodes import QUARTERS, Episodes, Shots
 from metaception.domains.classification.losses import cross_entropy
 
 OF_IMAGES = (Episodes, Batches)
@@ -33,7 +33,8 @@ class ImageTasks(Family):
             (mini_imagenet), bertinetto (cifar_fs).
         ways: classes an episode.
         train_ways: the same in training, where it is to differ; the model then has as many outputs as the larger of the two.
-        shots: support images a class.
+        shots: support images a class, in training; or two numbers, the fewest and the most: then each class of each episode
+            draws its own.
         queries: query images a class, in training.
         validation_queries: the same in validation, so that the choice of the best meta-parameters rests on more of them.
         rotations: every class turned by 90°, 180° and 270° is a class of its own, in training and in tests. Not so
@@ -58,7 +59,7 @@ class ImageTasks(Family):
     split: str | None = None
     ways: int = 5
     train_ways: int | None = None
-    shots: int = 1
+    shots: Shots = 1
     queries: int = 1
     validation_queries: int = 5
     rotations: bool = False
@@ -115,7 +116,8 @@ class ImageTasks(Family):
             names = tuple(str(index) for index in range(classes))
             blank = np.zeros((classes, height, width, channels), np.uint8)
             return Batches(ImageSet("blank", blank, np.ones(classes, int), names), size=self.batches)
-        each, ways = self.shots + self.queries, self.train_ways or self.ways
+        most = self.shots if isinstance(self.shots, int) else max(self.shots)
+        each, ways = most + self.queries, self.train_ways or self.ways
         blank = np.zeros((ways * each, height, width, channels), np.uint8)
         names = tuple(str(index) for index in range(ways))
         return self._of(ImageSet("blank", blank, np.full(ways, each), names), self.shots, self.queries, ways=ways)
@@ -146,12 +148,12 @@ class ImageTasks(Family):
         return load_images(self.images, subset, split=self.split)
 
     def _episodes(
-        self, subset: Subset, shots: int, queries: int, *, ways: int | None = None, exclusive: bool = True
+        self, subset: Subset, shots: Shots, queries: int, *, ways: int | None = None, exclusive: bool = True
     ) -> Episodes:
         return self._of(self._load(subset), shots, queries, ways=ways, exclusive=exclusive)
 
     def _of(
-        self, images: ImageSet, shots: int, queries: int, *, ways: int | None = None, exclusive: bool = True
+        self, images: ImageSet, shots: Shots, queries: int, *, ways: int | None = None, exclusive: bool = True
     ) -> Episodes:
         return Episodes(
             images,
