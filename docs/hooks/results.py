@@ -12,7 +12,7 @@ from typing import Any
 
 from mkdocs.plugins import get_plugin_logger
 
-_MARKER = re.compile(r"<!-- results: (?P<name>\w+) (?P<methods>[\w ]+?)(?:; (?P<settings>[\w-]+))? -->")
+_MARKER = re.compile(r"<!-- results: (?P<name>\w+) (?P<methods>[\w+ -]+?)(?:; (?P<settings>[\w, -]+))? -->")
 _METRICS = {"mse": "mean squared error"}
 _log = get_plugin_logger(__name__)
 
@@ -102,8 +102,10 @@ def _caption(rows: Sequence[Row], source: str) -> str:
     metric = ", ".join(_METRICS.get(row, row) for row in dict.fromkeys(row["metric"] for row in rows))
     said = [
         f"The {metric} over {every('tasks')} tasks for each of {every('seeds')} trained seeds: the mean over all of them "
-        f"± the half-width of its 95 % interval over {over}, and the median. ∞: at least one task diverged."
+        f"± the half-width of its 95 % interval over {over}, and the median."
     ]
+    if any(row["mean"] == "inf" for row in rows):
+        said.append("∞: at least one task diverged.")
     if every("source"):
         said.append(f"The paper's figures: {every('source')}.")
     said.append(f"From `results/{source}`: `{every('command')}`, commit {every('commit')}, on {every('machine')}.")

@@ -63,6 +63,17 @@ class TestResults:
         lines = results.fill(tmp_path, "sine", ["zero", "maml"], "5-shot").splitlines()
         assert [line.split(" | ")[:2] for line in lines[2:4]] == [["| `zero`", "5-shot"], ["| `maml`", "5-shot"]]
         assert "interval over tasks" in lines[-1]
+        assert "diverged" not in lines[-1]
+
+    def test_names_and_settings_as_the_presets_have_them(self, tmp_path):
+        setting = "5-way 1-shot, transductive, 5 queries"
+        write(tmp_path / "results", row(method="maml++", setting=setting), row(method="meta-lstm", setting=setting))
+        config = SimpleNamespace(config_file_path=str(tmp_path / "mkdocs.yml"))
+        marker = "<!-- results: sine meta-lstm maml++; 5-way 1-shot, transductive -->"
+        text = results.on_page_markdown(marker, None, config)
+        assert text.splitlines()[2:4] == [
+            f"| `{method}` | {setting} | **0.55** ± 0.032<br>median 0.34 |" for method in ("meta-lstm", "maml++")
+        ]
 
     def test_says_so_while_nothing_is_measured(self, tmp_path):
         assert results.fill(tmp_path, "sine", ["maml"]) == "*Not measured yet.*"
