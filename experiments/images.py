@@ -31,6 +31,7 @@ from metaception.core.algorithm import MetaAlgorithm
 from metaception.evaluation.curves import evaluate, tune_rate
 from metaception.evaluation.published import IMAGES
 from metaception.learners.supervised import Supervised
+from metaception.methods.nearest import NearestNeighbour
 from metaception.runs.loop import Loop
 from metaception.runs.metrics import clock
 from metaception.runs.pictures import over_time, save_pictures
@@ -88,7 +89,7 @@ PLANS = {
     # The other policies take many times as long at the test as a method is trained here.
     "glyphs": Plan(
         "{}-glyphs",
-        (*_ALL, "multiclass", "random", "nearest", "nearest-random"),
+        (*_ALL, "multiclass", "random", "nearest", "nearest-random", "nearest-features"),
         minutes=4,
         seeds=3,
         test_tasks=200,
@@ -98,7 +99,7 @@ PLANS = {
     "omniglot_5w5s": Plan("{}-omniglot-5w5s", ("maml",), steps=20_000),
     "mini_imagenet": Plan("{}-mini-imagenet-5w1s", ("anil", "fomaml"), minutes=60, test_tasks=600),
 }
-TRAINED_AS = {"nil": "anil"}
+TRAINED_AS = {"nil": "anil", "nearest-features": "multiclass"}
 """Whose run a method is tested on that differs from it at meta-test alone."""
 
 
@@ -229,6 +230,16 @@ def small(preset: Preset) -> Preset:
     )
 
 
+def as_tested(preset: Preset, name: str, plan: Plan) -> Preset:
+    """What was trained, with the method that tests it: its own, but for those of `TRAINED_AS`."""
+    if name != "nearest-features":
+        return dataclasses.replace(preset, method=PRESETS[plan.preset.format(name)].method)
+    # A learner of episodes, on a network that has an output for each training class.
+    tasks: Any = preset.tasks
+    tasks = dataclasses.replace(tasks, batches=0, train_ways=tasks.outputs)
+    return dataclasses.replace(preset, method=NearestNeighbour(), tasks=tasks)
+
+
 def main() -> None:
     """Train, test, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -253,19 +264,18 @@ def main() -> None:
     if arguments.steps:
         command += f" --steps {arguments.steps}"
     for method in chosen:
-        own = PRESETS[plan.preset.format(method)]
         name = TRAINED_AS.get(method, method)
         preset = dataclasses.replace(PRESETS[plan.preset.format(name)], seeds=plan.seeds)
-        if steps:
+        if steps and preset.steps:
             preset = dataclasses.replace(preset, steps=steps)
         if arguments.quick:
-            preset, own = small(preset), small(own)
+            preset = small(preset)
         length = f"{minutes:g}min" if minutes is not None else f"{preset.steps}steps"
         out = runs / f"{name}-{length}"
         run, preset = trained(preset, minutes, out)
         seconds = max(clock(out).values(), default=0.0)
         for shots in preset.test.test_shots:
-            tested = dataclasses.replace(preset, method=own.method)
+            tested = as_tested(preset, method, plan)
             tasks = 4 if arguments.quick else plan.test_tasks
             for row in figures(method, run, tested, plan.policies, shots=shots, wall_s=seconds, tasks=tasks):
                 save(folder, row.experiment, [row], command)
